@@ -1,0 +1,1 @@
+//! Runs HE-ready models on CKKS ciphertexts: client and server sessions.

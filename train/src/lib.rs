@@ -1,0 +1,1 @@
+//! Training loops, checkpoints, TensorBoard logs and the configuration types.

@@ -1,0 +1,3 @@
+//! Diagnose chest X-rays that you never see.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! VQGAN for chest films: encoder, vector quantiser, decoder, discriminator and losses, on Burn.
