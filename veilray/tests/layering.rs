@@ -1,0 +1,123 @@
+//! The arrows between crates, as ARCHITECTURE.md draws them, checked against `cargo metadata`.
+//!
+//! Two kinds of rule: what a crate of ours may name directly, and what must not be reachable from it at all
+//! (nothing below the bridge may reach Burn; the server's side may not enable the `secret-key` feature).
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::process::Command;
+
+use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
+
+/// Every crate of the workspace and the crates of the workspace that it may depend on (dev-dependencies apart).
+const ALLOWED: &[(&str, &[&str])] = &[
+    ("ckks", &[]),
+    ("he-model", &[]),
+    ("he-runtime", &["ckks", "he-model"]),
+    ("datasets", &[]),
+    ("vqgan", &[]),
+    ("classifier", &[]),
+    ("train", &["classifier", "datasets", "vqgan"]),
+    ("he-export", &["classifier", "he-model"]),
+    (
+        "veilray",
+        &["ckks", "classifier", "datasets", "he-export", "he-model", "he-runtime", "train", "vqgan"],
+    ),
+];
+
+/// Crates from which Burn must not be reachable.
+const WITHOUT_BURN: &[&str] = &["ckks", "he-model", "he-runtime", "datasets"];
+
+fn metadata() -> Metadata {
+    MetadataCommand::new()
+        .manifest_path(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"))
+        .other_options(vec!["--offline".into()])
+        .exec()
+        .expect("cargo metadata runs offline in a workspace that has just been built")
+}
+
+/// Package names reachable from `root` through normal and build dependencies.
+fn reachable(metadata: &Metadata, root: &str) -> BTreeSet<String> {
+    let resolve = metadata.resolve.as_ref().expect("metadata has a resolved graph");
+    let names: BTreeMap<_, _> =
+        metadata.packages.iter().map(|package| (&package.id, package.name.to_string())).collect();
+    let nodes: BTreeMap<_, _> = resolve.nodes.iter().map(|node| (&node.id, node)).collect();
+    let start = metadata.packages.iter().find(|package| package.name.as_str() == root).expect(root);
+    let mut seen = BTreeSet::new();
+    let mut queue = VecDeque::from([&start.id]);
+    while let Some(id) = queue.pop_front() {
+        for dependency in &nodes[id].deps {
+            let is_used = dependency.dep_kinds.iter().any(|kind| kind.kind != DependencyKind::Development);
+            if is_used && seen.insert(names[&dependency.pkg].clone()) {
+                queue.push_back(&dependency.pkg);
+            }
+        }
+    }
+    seen
+}
+
+#[test]
+fn workspace_crates_name_only_what_the_architecture_allows() {
+    let metadata = metadata();
+    let members: BTreeSet<String> =
+        metadata.workspace_packages().iter().map(|package| package.name.to_string()).collect();
+    let known: BTreeSet<String> = ALLOWED.iter().map(|(name, _)| (*name).to_string()).collect();
+    assert_eq!(members, known, "a crate was added or removed: say in ALLOWED and ARCHITECTURE.md what it may know");
+    for (name, allowed) in ALLOWED {
+        let package = metadata.packages.iter().find(|package| package.name.as_str() == *name).expect(name);
+        for dependency in &package.dependencies {
+            let inside = members.contains(&dependency.name) && dependency.kind != DependencyKind::Development;
+            assert!(
+                !inside || allowed.contains(&dependency.name.as_str()),
+                "{name} must not depend on {}: dependencies run one way (ARCHITECTURE.md)",
+                dependency.name
+            );
+        }
+    }
+}
+
+#[test]
+fn burn_is_not_reachable_below_the_bridge() {
+    let metadata = metadata();
+    for name in WITHOUT_BURN {
+        let burn: Vec<_> =
+            reachable(&metadata, name).into_iter().filter(|found| found.starts_with("burn")).collect();
+        assert!(burn.is_empty(), "{name} reaches {burn:?}: the encrypted world must not know Burn");
+    }
+    assert!(reachable(&metadata, "vqgan").contains("burn"), "the check itself must be able to see Burn");
+}
+
+/// `cargo tree` resolves features for one package alone, which is what a server build does.
+fn feature_tree(arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO"))
+        .args(["tree", "--offline", "-e", "features,no-dev", "--prefix", "none"])
+        .args(arguments)
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+        .output()
+        .expect("cargo tree runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("cargo tree prints UTF-8")
+}
+
+#[test]
+fn the_server_side_does_not_enable_secret_keys() {
+    let server = feature_tree(&["-p", "he-runtime", "--no-default-features"]);
+    assert!(server.contains("ckks"), "the tree must contain ckks:\n{server}");
+    assert!(!server.contains("secret-key"), "a server build enables ckks/secret-key:\n{server}");
+    let client = feature_tree(&["-p", "he-runtime"]);
+    assert!(client.contains("secret-key"), "the check itself must be able to see the feature:\n{client}");
+}
+
+#[test]
+fn the_server_module_never_names_a_secret() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../he-runtime/src");
+    let mut files = vec![std::path::PathBuf::from(root).join("server.rs")];
+    if let Ok(folder) = std::fs::read_dir(std::path::Path::new(root).join("server")) {
+        files.extend(folder.map(|entry| entry.expect("readable folder").path()));
+    }
+    for file in files {
+        let text = std::fs::read_to_string(&file).expect("the server's source is there");
+        for secret in ["SecretKey", "Decryptor", "KeyGenerator"] {
+            assert!(!text.contains(secret), "{} names {secret}", file.display());
+        }
+    }
+}
