@@ -1,0 +1,202 @@
+//! The command line: what a user can type, and nothing of what it does.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Diagnose chest X-rays that you never see.
+///
+/// Trains a VQGAN and a classifier with polynomial activations on chest films, exports the trained network, and
+/// evaluates it on CKKS ciphertexts. The client keeps the films and the secret key; the server sees ciphertexts only.
+#[derive(Debug, Parser)]
+#[command(name = "veilray", version, max_term_width = 110)]
+pub struct Cli {
+    /// Say only what went wrong: no progress lines, no hints.
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+    /// Number of threads; all cores unless given.
+    #[arg(long, global = true, value_name = "N")]
+    pub threads: Option<usize>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The stages, in the order in which a run passes through them, and `demo`, which is all of them.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// All of it: films to encrypted diagnosis, with a report at the end.
+    Demo(DemoArguments),
+    /// Train the VQGAN or the classifier of a configuration.
+    Train {
+        /// Which network.
+        #[command(subcommand)]
+        network: TrainCommand,
+    },
+    /// Encode all films into latents with the trained VQGAN and cache them in the run folder.
+    Encode(RunArguments),
+    /// Fold, calibrate and pack the trained classifier into an HE-ready model file.
+    Export(ExportArguments),
+    /// Make a client's keys for an HE-ready model: secret, public and evaluation keys.
+    Keygen(KeygenArguments),
+    /// Client: encode films with the VQGAN encoder and encrypt their latents.
+    Encrypt(EncryptArguments),
+    /// Server: classify encrypted latents. Reads evaluation keys only; cannot decrypt.
+    Infer(InferArguments),
+    /// Client: decrypt results and print the probability of each finding.
+    Decrypt(DecryptArguments),
+    /// Compare clear and encrypted results over held-out films: logits, AUROC, time.
+    Eval(RunArguments),
+    /// Read a whole data set and say what is in it and what is wrong with it.
+    Data {
+        /// What to do with the data.
+        #[command(subcommand)]
+        action: DataCommand,
+    },
+}
+
+/// The two networks that are trained.
+#[derive(Debug, Subcommand)]
+pub enum TrainCommand {
+    /// The VQGAN that compresses films into latents.
+    Vqgan(RunArguments),
+    /// The classifier on latents.
+    Classifier(RunArguments),
+}
+
+/// What can be done with a data set alone.
+#[derive(Debug, Subcommand)]
+pub enum DataCommand {
+    /// Report counts, labels, broken files and patients that appear in two splits.
+    Check(RunArguments),
+}
+
+/// A configuration and what overrides it.
+#[derive(Debug, Clone, Args)]
+pub struct RunArguments {
+    /// Configuration file (TOML). `configs/` holds one for each run that a user would start.
+    #[arg(long, short, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Override one value, for example `--set classifier.train.epochs=3`. Can be given several times.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub overrides: Vec<String>,
+    /// Run folder; overrides `run.dir` of the configuration.
+    #[arg(long, short, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+}
+
+/// Arguments of `demo`.
+#[derive(Debug, Args)]
+pub struct DemoArguments {
+    /// Films to use instead of the built-in phantom: an NIH folder, a `.npz` in the layout of MedMNIST, a folder.
+    #[arg(long, value_name = "PATH")]
+    pub data: Option<PathBuf>,
+    /// Configuration file; the built-in demo configuration (configs/demo.toml) unless given.
+    #[arg(long, short, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Override one value of the configuration. Can be given several times.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub overrides: Vec<String>,
+    /// Run folder; overrides `run.dir` of the configuration.
+    #[arg(long, short, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// How many held-out films to classify encrypted; overrides `encrypted.films`.
+    #[arg(long, value_name = "N")]
+    pub films: Option<usize>,
+    /// Begin again: do not reuse what an earlier demo left in the run folder.
+    #[arg(long)]
+    pub fresh: bool,
+}
+
+/// Arguments of `export`.
+#[derive(Debug, Args)]
+pub struct ExportArguments {
+    /// The run.
+    #[command(flatten)]
+    pub run: RunArguments,
+    /// Also write the report as JSON to this file.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// Arguments of `keygen`.
+#[derive(Debug, Args)]
+pub struct KeygenArguments {
+    /// HE-ready model for which the keys are made (`export` writes it).
+    #[arg(long, short, value_name = "FILE")]
+    pub model: PathBuf,
+    /// Folder for the keys.
+    #[arg(long, short, value_name = "DIR")]
+    pub keys: PathBuf,
+    /// Replace keys that are already there. Results made under them can no longer be decrypted.
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Arguments of `encrypt`.
+#[derive(Debug, Args)]
+pub struct EncryptArguments {
+    /// HE-ready model that will read the ciphertexts.
+    #[arg(long, short, value_name = "FILE")]
+    pub model: PathBuf,
+    /// VQGAN checkpoint whose encoder makes the latents.
+    #[arg(long, value_name = "FILE")]
+    pub encoder: PathBuf,
+    /// Folder with the client's keys; only the public key is read.
+    #[arg(long, short, value_name = "DIR")]
+    pub keys: PathBuf,
+    /// Folder for the ciphertexts, one file a film.
+    #[arg(long, short, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Films (PNG or JPEG).
+    #[arg(required = true, value_name = "FILM")]
+    pub films: Vec<PathBuf>,
+}
+
+/// Arguments of `infer`.
+#[derive(Debug, Args)]
+pub struct InferArguments {
+    /// HE-ready model.
+    #[arg(long, short, value_name = "FILE")]
+    pub model: PathBuf,
+    /// Evaluation keys (`evaluation.keys` of the client's key folder; holds nothing secret).
+    #[arg(long, short, value_name = "FILE")]
+    pub evaluation_keys: PathBuf,
+    /// Folder for the encrypted results.
+    #[arg(long, short, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Encrypted latents.
+    #[arg(required = true, value_name = "CIPHERTEXT")]
+    pub inputs: Vec<PathBuf>,
+}
+
+/// Arguments of `decrypt`.
+#[derive(Debug, Args)]
+pub struct DecryptArguments {
+    /// HE-ready model that made the results: names the findings.
+    #[arg(long, short, value_name = "FILE")]
+    pub model: PathBuf,
+    /// Folder with the client's keys; the secret key is read.
+    #[arg(long, short, value_name = "DIR")]
+    pub keys: PathBuf,
+    /// Print yes or no at probability 0.5 instead of numbers: the form that is safe to pass on (SECURITY.md).
+    #[arg(long)]
+    pub labels_only: bool,
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    pub json: bool,
+    /// Encrypted results.
+    #[arg(required = true, value_name = "RESULT")]
+    pub inputs: Vec<PathBuf>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
+    }
+}
