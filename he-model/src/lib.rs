@@ -1,1 +1,22 @@
-//! The HE-ready model: tensor graph, slot layouts, packed programs, file format, clear interpreter and level tracer.
+//! The HE-ready model: what is computed on ciphertexts, described without keys and without ciphertexts.
+//!
+//! A trained network reaches this crate as a [`Graph`]: tensors of channels, rows and columns, and
+//! the few operations that additions and multiplications can express. The graph is the mathematics; its
+//! interpreter in `f64` ([`Graph::run`]) is the oracle that every other interpreter is tested against.
+//!
+//! Invariants:
+//! - This crate knows neither Burn nor keys.
+//! - A [`Graph`] is always valid: it comes from a [`GraphLiteral`] through [`Graph::new`], which checks
+//!   names, order, shapes and array lengths.
+//! - Nothing read from a file panics or allocates before its size was checked.
+
+mod error;
+pub mod graph;
+mod ranges;
+
+pub use error::GraphError;
+pub use graph::{
+    AvgPool, Bias, ChannelAffine, Conv2d, Graph, GraphLiteral, Linear, Node, NodeId, NodeLiteral, Op,
+    Polynomial, Shape,
+};
+pub use ranges::{Range, Ranges};

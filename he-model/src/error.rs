@@ -1,0 +1,103 @@
+//! What can be wrong with a graph, always naming the node.
+
+use crate::graph::Shape;
+
+/// A graph literal that cannot be a [`crate::Graph`], or a tensor that does not fit one.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum GraphError {
+    /// The literal has no nodes.
+    #[error("the graph has no nodes: it needs at least an input")]
+    Empty,
+    /// A node has no name.
+    #[error("node number {index} has no name: every node needs one, errors and tensors refer to it")]
+    Unnamed {
+        /// Position in the literal.
+        index: usize,
+    },
+    /// Two nodes share a name.
+    #[error("two nodes are called `{name}`: names must be unique, tensors are stored under them")]
+    DuplicateName {
+        /// The shared name.
+        name: String,
+    },
+    /// A node reads itself, a later node, or one that does not exist: a cycle or a wrong order.
+    #[error(
+        "node `{node}` reads node number {input}, which does not come before it: the graph has a cycle or is out of order"
+    )]
+    NotBefore {
+        /// The reading node.
+        node: String,
+        /// The number it reads.
+        input: usize,
+    },
+    /// Wrong number of operands.
+    #[error("node `{node}` ({kind}) takes {expected} operand(s), not {got}")]
+    Operands {
+        /// The node.
+        node: String,
+        /// Its operation.
+        kind: &'static str,
+        /// How many it takes.
+        expected: usize,
+        /// How many it was given.
+        got: usize,
+    },
+    /// There must be exactly one input, the first node.
+    #[error(
+        "node `{node}` is a second input, or not the first node: a graph has exactly one input and it comes first"
+    )]
+    InputPosition {
+        /// The node.
+        node: String,
+    },
+    /// The output number names no node.
+    #[error("the output is node number {output}, but the graph has {nodes} nodes")]
+    NoOutput {
+        /// The number given.
+        output: usize,
+        /// Number of nodes.
+        nodes: usize,
+    },
+    /// An array of weights has the wrong length.
+    #[error("node `{node}`: its {array} has {got} values, expected {expected}")]
+    Length {
+        /// The node.
+        node: String,
+        /// Which array.
+        array: &'static str,
+        /// Expected number of values.
+        expected: usize,
+        /// Number of values found.
+        got: usize,
+    },
+    /// A weight is not a finite number.
+    #[error("node `{node}`: its {array} holds a value that is not finite")]
+    NotFinite {
+        /// The node.
+        node: String,
+        /// Which array.
+        array: &'static str,
+    },
+    /// The shapes do not fit.
+    #[error("node `{node}` ({kind}) cannot read a tensor of shape {input}: {reason}")]
+    Shape {
+        /// The node.
+        node: String,
+        /// Its operation.
+        kind: &'static str,
+        /// Shape of its (first) operand.
+        input: Shape,
+        /// What does not fit.
+        reason: String,
+    },
+    /// A tensor of the wrong size was handed to the interpreter.
+    #[error("the input has {got} values, expected {expected} ({shape})")]
+    InputLength {
+        /// Values expected.
+        expected: usize,
+        /// Values given.
+        got: usize,
+        /// Shape of the input.
+        shape: Shape,
+    },
+}
