@@ -1,1 +1,50 @@
-//! Chest film data sets: the built-in phantom, NIH ChestX-ray14, MedMNIST arrays, image folders; splits by patient; the latent cache.
+//! Chest film data sets: the built-in phantom, NIH ChestX-ray14, MedMNIST arrays, image folders; splits by
+//! patient; the latent cache.
+//!
+//! A [`DataConfig`] says where films come from; [`FilmDataset::open`] checks everything that can be checked
+//! without decoding and gives the list of [`Example`]s; [`FilmDataset::film`] gives pixels. No model is known
+//! here. Nothing read from disk is trusted: sizes are bounded before memory is spent, and every error names the
+//! file, what was expected, what came and what to do.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`config`] | [`DataConfig`] and its sources |
+//! | [`phantom`] | the generator of synthetic films |
+//! | [`detect`] | which source a path is |
+//! | [`latent_set`] | [`LatentSet`], the cached latents |
+//!
+//! **Invariant**: no patient has films in two splits, unless the data set's own lists say so.
+//!
+//! ```
+//! use datasets::{DataConfig, FilmDataset, PhantomConfig, Source, Split};
+//!
+//! let source = Source::Phantom(PhantomConfig { films: 60, ..PhantomConfig::default() });
+//! let films = FilmDataset::open(&DataConfig::new(source))?;
+//! let first = films.indices(Split::Test)[0];
+//! assert_eq!(films.film(first)?.pixels.len(), 64 * 64);
+//! # Ok::<(), datasets::DataError>(())
+//! ```
+
+pub mod config;
+pub mod detect;
+pub mod latent_set;
+pub mod phantom;
+
+mod dataset;
+mod error;
+mod example;
+mod film;
+mod folder;
+mod image_file;
+mod nih;
+mod npz;
+mod split;
+
+pub use config::{DataConfig, FolderConfig, Limits, NihConfig, NpzConfig, PhantomConfig, Source};
+pub use dataset::FilmDataset;
+pub use detect::detect;
+pub use error::{DataError, Result};
+pub use example::{Example, Split};
+pub use film::{Film, Fit};
+pub use image_file::{load_film, load_film_with};
+pub use latent_set::LatentSet;

@@ -1,0 +1,226 @@
+//! An opened data set: the list of its films, and their pixels on demand.
+//!
+//! Opening reads tables and directories, settles labels and splits, and reads array files whole (as bytes);
+//! image files are decoded when a film is asked for. [`FilmDataset::films`] decodes a batch in parallel.
+
+use rayon::prelude::*;
+
+use crate::config::{DataConfig, Source};
+use crate::split::{self, Record};
+use crate::{DataError, Example, Film, Fit, Result, Split};
+use crate::{folder, nih, npz, phantom};
+
+/// Pixels by index: what a source hands to [`FilmDataset`].
+pub(crate) trait Pixels: Send + Sync {
+    /// The film at `side x side`.
+    fn film(&self, index: usize, side: usize, fit: Fit) -> Result<Film>;
+}
+
+/// What a loader found.
+pub(crate) struct Loaded {
+    pub label_names: Vec<String>,
+    pub records: Vec<Record>,
+    pub pixels: Box<dyn Pixels>,
+    /// Says which data this is: part of the digest.
+    pub content: String,
+    /// One line on the source, then things the user should know (rows without a file and the like).
+    pub notes: Vec<String>,
+}
+
+/// An opened data set. Shared between threads freely.
+pub struct FilmDataset {
+    config: DataConfig,
+    label_names: Vec<String>,
+    examples: Vec<Example>,
+    /// The place of each film in `pixels`.
+    places: Vec<usize>,
+    pixels: Box<dyn Pixels>,
+    digest: String,
+    notes: Vec<String>,
+}
+
+impl std::fmt::Debug for FilmDataset {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FilmDataset").field("config", &self.config).field("films", &self.len()).finish()
+    }
+}
+
+impl FilmDataset {
+    /// Opens the data set that `config` describes.
+    ///
+    /// # Errors
+    /// Says which file or field is wrong, what was expected, and what to do.
+    pub fn open(config: &DataConfig) -> Result<Self> {
+        config.check()?;
+        let loaded = match &config.source {
+            Source::Phantom(source) => phantom::load(source),
+            Source::Nih(source) => nih::load(source)?,
+            Source::Npz(source) => npz::load(source, config.side, config.fit)?,
+            Source::Folder(source) => folder::load(source)?,
+        };
+        Self::assemble(config, loaded)
+    }
+
+    fn assemble(config: &DataConfig, loaded: Loaded) -> Result<Self> {
+        let Loaded { label_names, mut records, pixels, content, notes } = loaded;
+        let label_names = select_labels(&config.labels, label_names, &mut records)?;
+        let all = split::assign(records, config.seed, config.validation_fraction, config.test_fraction);
+        let places = split::limit(&all, config.seed, config.limits);
+        let examples: Vec<Example> = if places.len() == all.len() {
+            all
+        } else {
+            places.iter().map(|&place| all[place].clone()).collect()
+        };
+        let digest = digest(config, &label_names, &examples, &content);
+        Ok(FilmDataset { config: config.clone(), label_names, examples, places, pixels, digest, notes })
+    }
+
+    /// The configuration this was opened with.
+    #[must_use]
+    pub fn config(&self) -> &DataConfig {
+        &self.config
+    }
+
+    /// The names of the labels, in the order of [`Example::labels`].
+    #[must_use]
+    pub fn label_names(&self) -> &[String] {
+        &self.label_names
+    }
+
+    /// The films, in a fixed order.
+    #[must_use]
+    pub fn examples(&self) -> &[Example] {
+        &self.examples
+    }
+
+    /// The number of films in all splits.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.examples.len()
+    }
+
+    /// Whether there are no films at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.examples.is_empty()
+    }
+
+    /// The side of the films, in pixels.
+    #[must_use]
+    pub fn side(&self) -> usize {
+        self.config.side
+    }
+
+    /// The films of a split.
+    #[must_use]
+    pub fn indices(&self, split: Split) -> Vec<usize> {
+        (0..self.len()).filter(|&i| self.examples[i].split == split).collect()
+    }
+
+    /// The pixels of one film, at the configured side.
+    ///
+    /// # Errors
+    /// The file is missing or cannot be decoded, or the index is out of range.
+    pub fn film(&self, index: usize) -> Result<Film> {
+        let &place = self.places.get(index).ok_or(DataError::Index { index, len: self.len() })?;
+        self.pixels.film(place, self.config.side, self.config.fit)
+    }
+
+    /// The pixels of several films, decoded in parallel, in the order of `indices`.
+    ///
+    /// # Errors
+    /// As [`FilmDataset::film`]; the error of the first film that fails in the order given.
+    pub fn films(&self, indices: &[usize]) -> Result<Vec<Film>> {
+        let films: Vec<Result<Film>> = indices.par_iter().map(|&index| self.film(index)).collect();
+        films.into_iter().collect()
+    }
+
+    /// A digest (64 hexadecimal digits) of what a training run sees: films, labels, splits and resolution.
+    ///
+    /// Array files are covered by their checksums, image files by name and size (not by content: reading a
+    /// full chest film release takes an hour), the phantom by its version and seed.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        self.digest.clone()
+    }
+
+    /// A few lines for people: the source, films and patients per split, positives per label.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        use std::fmt::Write as _;
+        let mut text = String::new();
+        for note in &self.notes {
+            let _ = writeln!(text, "{note}");
+        }
+        let width = self.label_names.iter().map(String::len).max().unwrap_or(0).max(8);
+        let _ = writeln!(text, "{:width$}  {:>10} {:>10} {:>10}", "", "train", "validation", "test");
+        let mut row = |name: &str, value: &dyn Fn(Split) -> usize| {
+            let cells: Vec<String> = Split::ALL.iter().map(|&s| format!("{:>10}", value(s))).collect();
+            let _ = writeln!(text, "{name:width$}  {}", cells.join(" "));
+        };
+        let of = |split: Split| self.examples.iter().filter(move |e| e.split == split);
+        row("films", &|s| of(s).count());
+        row("patients", &|s| {
+            of(s).map(|e| e.patient.as_str()).collect::<std::collections::BTreeSet<_>>().len()
+        });
+        for (label, name) in self.label_names.iter().enumerate() {
+            row(name, &|s| of(s).filter(|e| e.labels[label] == Some(true)).count());
+        }
+        text.truncate(text.trim_end().len());
+        text
+    }
+
+    /// What the loader wants the user to know, the source first.
+    #[must_use]
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+}
+
+/// Keeps the wanted labels, in the wanted order.
+fn select_labels(wanted: &[String], names: Vec<String>, records: &mut [Record]) -> Result<Vec<String>> {
+    if wanted.is_empty() {
+        return Ok(names);
+    }
+    let places = wanted
+        .iter()
+        .map(|label| {
+            names.iter().position(|name| name == label).ok_or_else(|| DataError::UnknownLabel {
+                place: "data.labels".into(),
+                label: label.clone(),
+                known: names.join(", "),
+            })
+        })
+        .collect::<Result<Vec<usize>>>()?;
+    for record in records {
+        record.labels = places.iter().map(|&place| record.labels[place]).collect();
+    }
+    Ok(wanted.to_vec())
+}
+
+fn digest(config: &DataConfig, label_names: &[String], examples: &[Example], content: &str) -> String {
+    let mut hasher = blake3::Hasher::new_derive_key("veilray 2026 data set");
+    let mut text = |s: &str| {
+        hasher.update(&(s.len() as u64).to_le_bytes());
+        hasher.update(s.as_bytes());
+    };
+    text(&format!("side {} fit {:?}", config.side, config.fit));
+    text(content);
+    label_names.iter().for_each(|name| text(name));
+    for example in examples {
+        text(&example.id);
+        text(&example.patient);
+        text(example.split.name());
+        let labels: String = example
+            .labels
+            .iter()
+            .map(|label| match label {
+                Some(true) => '1',
+                Some(false) => '0',
+                None => '?',
+            })
+            .collect();
+        text(&labels);
+    }
+    hasher.finalize().to_hex().to_string()
+}

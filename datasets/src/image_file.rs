@@ -1,0 +1,103 @@
+//! One PNG or JPEG file to one film, with bounds on what a file may make the decoder allocate.
+
+use std::io::{BufReader, Read, Seek};
+use std::path::{Path, PathBuf};
+
+use image::{ColorType, DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
+
+use crate::{DataError, Film, Fit, Result};
+
+/// The largest width or height of an image file, in pixels. Full-size digital radiographs have 3000 to 5000.
+pub const MAX_IMAGE_SIDE: u32 = 16_384;
+
+/// The most bytes that a decoded image may take.
+pub const MAX_IMAGE_BYTES: u64 = 512 << 20;
+
+const ADVICE: &str = "copy the file again from its source, or take it out of the data set";
+
+/// Reads one PNG or JPEG film, keeps its central square, and resizes it to `side x side`.
+///
+/// # Errors
+/// The file is missing, empty, not a PNG or JPEG, damaged, or absurdly large.
+pub fn load_film(path: &Path, side: usize) -> Result<Film> {
+    load_film_with(path, side, Fit::default())
+}
+
+/// As [`load_film`], choosing how a film that is not square becomes square.
+///
+/// # Errors
+/// As [`load_film`].
+pub fn load_film_with(path: &Path, side: usize, fit: Fit) -> Result<Film> {
+    Ok(read_film(path)?.resized(side, fit))
+}
+
+/// The file's film at its own size.
+pub(crate) fn read_film(path: &Path) -> Result<Film> {
+    let metadata = std::fs::metadata(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => {
+            DataError::Missing { path: path.into(), expected: "a PNG or JPEG film".into() }
+        }
+        _ => DataError::io(path, "look at the file")(error),
+    })?;
+    if metadata.is_dir() {
+        return Err(image_error(path, "expected a PNG or JPEG film, found a folder", "name one film in it"));
+    }
+    if metadata.len() == 0 {
+        return Err(image_error(path, "expected a PNG or JPEG film, found a file of zero bytes", ADVICE));
+    }
+    let file = std::fs::File::open(path).map_err(DataError::io(path, "open the film"))?;
+    decode(path, BufReader::new(file))
+}
+
+fn image_error(path: &Path, problem: impl Into<String>, advice: &str) -> DataError {
+    DataError::Image { path: PathBuf::from(path), problem: problem.into(), advice: advice.into() }
+}
+
+fn decode(path: &Path, reader: impl Read + Seek + std::io::BufRead) -> Result<Film> {
+    let damaged = |error: image::ImageError| {
+        image_error(path, format!("expected a PNG or JPEG film, but decoding failed ({error})"), ADVICE)
+    };
+    let reader = ImageReader::new(reader)
+        .with_guessed_format()
+        .map_err(DataError::io(path, "read the start of the film"))?;
+    if !matches!(reader.format(), Some(ImageFormat::Png | ImageFormat::Jpeg)) {
+        return Err(image_error(
+            path,
+            "expected a PNG or JPEG film, but the file begins like neither",
+            "convert it to PNG, or take it out of the data set",
+        ));
+    }
+    let mut decoder = reader.into_decoder().map_err(damaged)?;
+    let (width, height) = decoder.dimensions();
+    let longest = u64::from(width.max(height));
+    let too_large = |what: &str, found: u64, limit: u64| DataError::TooLarge {
+        path: path.into(),
+        what: what.into(),
+        found,
+        limit,
+    };
+    if longest > u64::from(MAX_IMAGE_SIDE) {
+        return Err(too_large("its longer side in pixels", longest, u64::from(MAX_IMAGE_SIDE)));
+    }
+    if decoder.total_bytes() > MAX_IMAGE_BYTES {
+        return Err(too_large("its size in bytes once decoded", decoder.total_bytes(), MAX_IMAGE_BYTES));
+    }
+    if width == 0 || height == 0 {
+        return Err(image_error(path, "the image has no pixels", ADVICE));
+    }
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(2 * MAX_IMAGE_BYTES);
+    decoder.set_limits(limits).map_err(damaged)?;
+    let wide = matches!(
+        decoder.color_type(),
+        ColorType::L16 | ColorType::La16 | ColorType::Rgb16 | ColorType::Rgba16
+    );
+    let image = DynamicImage::from_decoder(decoder).map_err(damaged)?;
+    let (height, width) = (height as usize, width as usize);
+    if wide {
+        let pixels = image.into_luma16().iter().map(|&p| f32::from(p) / 65535.0).collect();
+        Ok(Film { height, width, pixels })
+    } else {
+        Ok(Film::from_bytes(height, width, image.into_luma8().as_raw()))
+    }
+}
