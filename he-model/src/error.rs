@@ -101,3 +101,69 @@ pub enum GraphError {
         shape: Shape,
     },
 }
+
+/// What can go wrong between a graph and a planned, packed, stored model.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// The graph itself is not valid.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+    /// An operation that no packing here can carry out.
+    #[error("node `{node}` cannot be packed: {reason}")]
+    Unsupported {
+        /// The node.
+        node: String,
+        /// Why, and what would help.
+        reason: String,
+    },
+    /// A tensor does not fit the slots with the guard cells that zero padding needs.
+    #[error("node `{node}` does not fit ciphertexts of {slots} slots with {lanes} lanes: {reason}")]
+    DoesNotFit {
+        /// The node.
+        node: String,
+        /// Slots of a ciphertext.
+        slots: usize,
+        /// Slots of a cell.
+        lanes: usize,
+        /// What is missing.
+        reason: String,
+    },
+    /// More levels than primes.
+    #[error(
+        "the program needs {needed} primes, the parameters have {available}: choose a larger ring, or a network with fewer layers"
+    )]
+    TooDeep {
+        /// Primes needed.
+        needed: usize,
+        /// Primes there.
+        available: usize,
+    },
+    /// The operands of a sum have scales that cannot be made equal.
+    #[error(
+        "layer `{layer}` adds values of scale {left:.6e} and {right:.6e}: the packing should have matched them"
+    )]
+    Scales {
+        /// The layer.
+        layer: String,
+        /// Scale of the first operand.
+        left: f64,
+        /// Scale of the second operand.
+        right: f64,
+    },
+    /// The prime is too small for weights and mask.
+    #[error(
+        "layer `{layer}` has {bits:.1} bits left for a plaintext, at least 4 are needed: use fewer bits for weights or larger primes"
+    )]
+    PlainScale {
+        /// The layer.
+        layer: String,
+        /// Bits left.
+        bits: f64,
+    },
+    /// No parameters fit.
+    #[error("no parameters fit: {reason}")]
+    NoParameters {
+        /// What is missing.
+        reason: String,
+    },
+}

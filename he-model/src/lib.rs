@@ -12,11 +12,24 @@
 
 mod error;
 pub mod graph;
+pub mod interpret;
+pub mod layout;
+pub mod lower;
+pub mod parameters;
+pub mod planner;
+pub mod program;
 mod ranges;
+pub mod schedule;
+pub mod zoo;
 
-pub use error::GraphError;
+pub use error::{GraphError, ModelError};
 pub use graph::{
     AvgPool, Bias, ChannelAffine, Conv2d, Graph, GraphLiteral, Linear, Node, NodeId, NodeLiteral, Op,
     Polynomial, Shape,
 };
+pub use layout::{Grid, Layout};
+pub use lower::{Packing, lower};
+pub use parameters::{RingParameters, SecurityLevel};
+pub use planner::{Plan, PlanOptions, plan};
+pub use program::{Program, ValueId};
 pub use ranges::{Range, Ranges};

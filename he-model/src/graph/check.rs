@@ -92,7 +92,7 @@ fn conv_shape(c: &Conv2d, x: Shape) -> Result<Shape, String> {
     if kh == 0 || kw == 0 || c.stride == 0 || c.groups == 0 || c.out_channels == 0 {
         return Err("kernel, stride, groups and output channels must not be zero".into());
     }
-    if x.channels % c.groups != 0 || c.out_channels % c.groups != 0 {
+    if !x.channels.is_multiple_of(c.groups) || !c.out_channels.is_multiple_of(c.groups) {
         return Err(format!("{} groups do not divide its channels into {}", c.groups, c.out_channels));
     }
     let side = |n: usize, k: usize| {

@@ -1,0 +1,40 @@
+//! Prints what the planner chooses for random networks of every architecture: `cargo run --release -p he-model --example plans`.
+
+use he_model::zoo::{Architecture, Recipe, random};
+use he_model::{PlanOptions, Shape, plan};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let sides = [Shape::new(4, 8, 8), Shape::new(8, 16, 16), Shape::new(4, 32, 32)];
+    for architecture in
+        [Architecture::LeNet, Architecture::VggNet, Architecture::HefNet, Architecture::ResNet(20)]
+    {
+        for (input, se) in sides.into_iter().flat_map(|s| [(s, false), (s, true)]) {
+            let recipe =
+                Recipe { architecture, input, labels: 14, se, post_add_activation: false, shrink: 1 };
+            let graph = random(&recipe, 1)?;
+            let name = format!("{}{} {input}", architecture.name(), if se { "+SE" } else { "" });
+            let start = std::time::Instant::now();
+            match plan(&graph, &PlanOptions::default()) {
+                Err(error) => println!("{name:24} {error}"),
+                Ok(plan) => {
+                    let took = start.elapsed().as_secs_f64();
+                    let trace = plan.trace(&plan.program(&graph)?)?;
+                    println!(
+                        "{name:24} N=2^{} lanes {:3} guard {} precise {:5} depth {:2} limbs {:2}+{:2} keys {:3} = {:5} MiB, {:6.2} s predicted (planned in {took:.1} s)",
+                        plan.ring.log_ring_degree,
+                        plan.packing.lanes,
+                        plan.packing.guard,
+                        plan.packing.precise,
+                        trace.depth,
+                        plan.ring.modulus_bits.len(),
+                        plan.ring.special_bits.len(),
+                        trace.keys.count(),
+                        trace.key_bytes >> 20,
+                        trace.seconds(),
+                    );
+                }
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,310 @@
+//! The packed program as numbers: operations, levels, keys, and a prediction of time and memory.
+//!
+//! The times are a model fitted to measured key switches at N = 2^16 on 32-bit limbs (see [`Costs`]), scaled to
+//! other ring degrees by N log N.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+
+use super::{Interpreter, walk};
+use crate::parameters::RingParameters;
+use crate::program::{PlainId, Program, Term, ValueId};
+use crate::schedule::{Schedule, Step};
+
+/// Milliseconds of one thread for one limb of N = 2^16 coefficients.
+#[derive(Debug, Clone, Copy)]
+pub struct Costs {
+    /// Inverse transform.
+    pub inverse: f64,
+    /// Forward transform.
+    pub forward: f64,
+    /// One product of a basis conversion.
+    pub convert: f64,
+    /// Product and sum with a value in memory.
+    pub product: f64,
+    /// Other work on a coefficient.
+    pub pointwise: f64,
+    /// A gather.
+    pub gather: f64,
+    /// Gigabytes of key a second.
+    pub bandwidth: f64,
+}
+
+impl Default for Costs {
+    fn default() -> Self {
+        Self {
+            inverse: 0.150,
+            forward: 0.130,
+            convert: 0.0043,
+            product: 0.008,
+            pointwise: 0.030,
+            gather: 0.014,
+            bandwidth: 7.8,
+        }
+    }
+}
+
+/// What one layer does.
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct LayerTrace {
+    /// Its name.
+    pub name: String,
+    /// Highest level at which it works.
+    pub level: usize,
+    /// Hoisted rotations.
+    pub hoisted: usize,
+    /// Full rotations, giant steps among them.
+    pub rotations: usize,
+    /// Products with periodic plaintexts inside linear maps.
+    pub products: usize,
+    /// Other products with plaintexts: masks.
+    pub masks: usize,
+    /// Products of ciphertexts, squares among them.
+    pub multiplications: usize,
+    /// Rescalings.
+    pub rescales: usize,
+    /// Predicted milliseconds of one thread.
+    pub milliseconds: f64,
+}
+
+/// A key and the level up to which it is used.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct KeyNeeds {
+    /// For each rotation (left, 0 < r < slots) the highest level at which it happens.
+    pub rotations: BTreeMap<u32, usize>,
+    /// Highest level of a conjugation.
+    pub conjugation: Option<usize>,
+    /// Highest level of a product of ciphertexts.
+    pub relinearization: Option<usize>,
+}
+
+impl KeyNeeds {
+    /// Number of keys.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.rotations.len()
+            + usize::from(self.conjugation.is_some())
+            + usize::from(self.relinearization.is_some())
+    }
+
+    /// Bytes of all keys in memory.
+    #[must_use]
+    pub fn bytes(&self, ring: &RingParameters) -> usize {
+        let levels = self.rotations.values().chain(&self.conjugation).chain(&self.relinearization);
+        levels.map(|l| ring.key_bytes(*l)).sum()
+    }
+}
+
+/// The whole trace.
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Trace {
+    /// One entry a layer, in order.
+    pub layers: Vec<LayerTrace>,
+    /// The keys.
+    pub keys: KeyNeeds,
+    /// Bytes of all keys in memory.
+    pub key_bytes: usize,
+    /// Level of the input.
+    pub input_level: usize,
+    /// Rescalings from input to output.
+    pub depth: usize,
+    /// Numbers in all plaintexts.
+    pub plaintext_values: usize,
+}
+
+impl Trace {
+    /// Traces a program.
+    #[must_use]
+    pub fn new(program: &Program, schedule: &Schedule, ring: &RingParameters, costs: &Costs) -> Self {
+        let layers = program.layers.iter().map(|n| LayerTrace { name: n.clone(), ..LayerTrace::default() });
+        let trace = Self {
+            layers: layers.collect(),
+            input_level: schedule.input_level,
+            depth: schedule.input_level - schedule.output_level,
+            plaintext_values: program.plaintexts.iter().map(|p| p.values.len()).sum(),
+            ..Self::default()
+        };
+        let mut tracer = Tracer { ring, costs: *costs, trace, layer: 0 };
+        match walk(program, schedule, &mut tracer) {
+            Ok(_) => {}
+            Err(never) => match never {},
+        }
+        tracer.trace.key_bytes = tracer.trace.keys.bytes(ring);
+        tracer.trace
+    }
+
+    /// Predicted seconds of one thread.
+    #[must_use]
+    pub fn seconds(&self) -> f64 {
+        self.layers.iter().map(|l| l.milliseconds).sum::<f64>() / 1e3
+    }
+}
+
+/// Costs of the parts of a key switch at one level, in milliseconds.
+struct KeySwitch {
+    up: f64,
+    down: f64,
+    inner: f64,
+    product: f64,
+}
+
+struct Tracer<'a> {
+    ring: &'a RingParameters,
+    costs: Costs,
+    trace: Trace,
+    layer: usize,
+}
+
+impl Tracer<'_> {
+    /// The ring's share of the cost at N = 2^16.
+    fn share(&self) -> f64 {
+        let n = f64::from(self.ring.log_ring_degree);
+        (n - 16.0).exp2() * n / 16.0
+    }
+
+    fn key_switch(&self, level: usize) -> KeySwitch {
+        let (c, share) = (self.costs, self.share());
+        let (digits, special) = self.ring.key_shape(level);
+        let (l, k) = ((level + 1) as f64, special as f64);
+        let part = (level + 1).div_ceil(digits);
+        let convert: f64 = (0..digits)
+            .map(|d| (level + 1).saturating_sub(d * part).min(part) as f64)
+            .map(|x| x * (l + k - x) * c.convert)
+            .sum();
+        let d = digits as f64;
+        let key = 2.0 * d * (l + k) * self.ring.ring_degree() as f64 * 4.0 / 1e6;
+        let up = l * c.inverse + convert + (d * (l + k) - l) * c.forward;
+        let down = k * c.inverse + k * l * c.convert + l * (c.forward + c.pointwise);
+        let inner = (key / c.bandwidth / share).max(2.0 * d * (l + k) * c.product) + 2.0 * (l + k) * c.gather;
+        let product = 2.0 * (l + k) * c.product;
+        KeySwitch { up: up * share, down: down * share, inner: inner * share, product: product * share }
+    }
+
+    fn layer(&mut self, step: &Step) -> &mut LayerTrace {
+        let layer = &mut self.trace.layers[self.layer];
+        layer.level = layer.level.max(step.level);
+        layer
+    }
+
+    fn pointwise(&mut self, limbs: f64, step: &Step) {
+        let ms = limbs * (step.level + 1) as f64 * self.costs.product * self.share();
+        self.layer(step).milliseconds += ms;
+    }
+
+    fn rotation(&mut self, by: u32, step: &Step) {
+        let level = self.trace.keys.rotations.entry(by).or_insert(0);
+        *level = (*level).max(step.level);
+    }
+}
+
+impl Interpreter for Tracer<'_> {
+    type Value = ();
+    type Error = Infallible;
+
+    fn begin(&mut self, at: ValueId, program: &Program) -> Result<(), Infallible> {
+        self.layer = program.layer_of[at.index()] as usize;
+        Ok(())
+    }
+
+    fn input(&mut self, _: usize, step: &Step) -> Result<(), Infallible> {
+        self.layer(step);
+        Ok(())
+    }
+
+    fn linear(&mut self, inputs: &[&()], terms: &[Term], step: &Step) -> Result<(), Infallible> {
+        let cost = self.key_switch(step.level);
+        let mut babies: Vec<(u32, u32)> = terms.iter().map(|t| (t.input, t.baby)).collect();
+        babies.sort_unstable();
+        babies.dedup();
+        babies.retain(|b| b.1 != 0);
+        let mut giants: Vec<u32> = terms.iter().map(|t| t.giant).collect();
+        giants.sort_unstable();
+        giants.dedup();
+        giants.retain(|g| *g != 0);
+        babies.iter().for_each(|b| self.rotation(b.1, step));
+        giants.iter().for_each(|g| self.rotation(*g, step));
+        let (b, g) = (babies.len(), giants.len());
+        let layer = self.layer(step);
+        layer.hoisted += b;
+        layer.rotations += g;
+        layer.products += terms.len();
+        layer.milliseconds += cost.up * (inputs.len() + g) as f64
+            + cost.inner * (b + g) as f64
+            + cost.product * terms.len() as f64
+            + cost.down * (g + 2) as f64;
+        Ok(())
+    }
+
+    fn mul_plain(&mut self, _: &(), _: PlainId, step: &Step) -> Result<(), Infallible> {
+        self.layer(step).masks += 1;
+        self.pointwise(2.0, step);
+        Ok(())
+    }
+
+    fn mul_scalar(&mut self, _: &(), _: f64, step: &Step) -> Result<(), Infallible> {
+        self.pointwise(2.0, step);
+        Ok(())
+    }
+
+    fn add_plain(&mut self, _: &(), _: PlainId, step: &Step) -> Result<(), Infallible> {
+        self.pointwise(1.0, step);
+        Ok(())
+    }
+
+    fn add(&mut self, _: &(), _: &(), step: &Step) -> Result<(), Infallible> {
+        self.pointwise(2.0, step);
+        Ok(())
+    }
+
+    fn sub(&mut self, _: &(), _: &(), step: &Step) -> Result<(), Infallible> {
+        self.pointwise(2.0, step);
+        Ok(())
+    }
+
+    fn rotate(&mut self, _: &(), by: u32, step: &Step) -> Result<(), Infallible> {
+        self.rotation(by, step);
+        let cost = self.key_switch(step.level);
+        let layer = self.layer(step);
+        layer.rotations += 1;
+        layer.milliseconds += cost.up + cost.inner + 2.0 * cost.down;
+        Ok(())
+    }
+
+    fn conjugate(&mut self, _: &(), step: &Step) -> Result<(), Infallible> {
+        let level = self.trace.keys.conjugation.unwrap_or(0).max(step.level);
+        self.trace.keys.conjugation = Some(level);
+        let cost = self.key_switch(step.level);
+        let layer = self.layer(step);
+        layer.rotations += 1;
+        layer.milliseconds += cost.up + cost.inner + 2.0 * cost.down;
+        Ok(())
+    }
+
+    fn mul(&mut self, _: &(), _: &(), step: &Step) -> Result<(), Infallible> {
+        self.square(&(), step)
+    }
+
+    fn square(&mut self, _: &(), step: &Step) -> Result<(), Infallible> {
+        let level = self.trace.keys.relinearization.unwrap_or(0).max(step.level);
+        self.trace.keys.relinearization = Some(level);
+        let cost = self.key_switch(step.level);
+        let layer = self.layer(step);
+        layer.multiplications += 1;
+        layer.milliseconds += cost.up + cost.inner + 2.0 * cost.down;
+        self.pointwise(3.0, step);
+        Ok(())
+    }
+
+    fn rescale(&mut self, _: &(), step: &Step) -> Result<(), Infallible> {
+        let (c, l) = (self.costs, step.level as f64);
+        let ms = 2.0 * (c.inverse + l * (c.forward + c.pointwise)) * self.share();
+        let layer = self.layer(step);
+        layer.rescales += 1;
+        layer.milliseconds += ms;
+        Ok(())
+    }
+
+    fn drop_level(&mut self, _: &(), _: usize) -> Result<(), Infallible> {
+        Ok(())
+    }
+}

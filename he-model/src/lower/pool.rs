@@ -1,0 +1,131 @@
+//! Means: rotations and sums, no plaintext and no level. The division is left to the next linear map as a factor.
+
+use super::{Lowering, Tensor};
+use crate::ModelError;
+use crate::graph::{AvgPool, NodeId};
+use crate::layout::{Grid, Layout};
+use crate::program::{Instruction, ValueId};
+
+impl Lowering<'_> {
+    /// The sum over a window lands on the window's first cell; the other cells hold sums nobody asked for, which
+    /// the next mask empties. The stride becomes dilation.
+    pub(super) fn avg_pool(&mut self, id: NodeId, pool: AvgPool, x: Tensor) -> Result<Tensor, ModelError> {
+        let Layout::Grid(grid) = x.layout else { return Ok(x) };
+        if !pool.stride.is_power_of_two() {
+            return Err(self.unsupported(id, "its stride is not a power of two"));
+        }
+        let x = if x.is_clean() { x } else { self.clean(x) };
+        let shape = self.graph.node(id).shape();
+        let to = Grid { shape, dilation: grid.dilation * pool.stride, ..grid };
+        // A stride multiplies the phases of a cell: channels move between ciphertexts.
+        if pool.stride > 1 && grid.ciphertexts() > 1 {
+            return self.gathered_pool(pool, &grid, to, x);
+        }
+        let (mut values, mut support) = (x.values.clone(), x.support.clone());
+        for step in [grid.cell(0, 1), grid.cell(1, 0)] {
+            for (v, s) in values.iter_mut().zip(&mut support) {
+                (*v, *s) = self.run_of_sums(*v, s, pool.kernel, step, grid.lanes);
+            }
+        }
+        let n = (pool.kernel * pool.kernel) as f64;
+        let factor = x.factor.iter().map(|f| f / n).collect();
+        Ok(Tensor { values, layout: Layout::Grid(to), factor, support })
+    }
+
+    /// Pools each ciphertext and moves the result into the phase where the wider period expects it: with dilation
+    /// d s, ciphertext k of the input is the k mod s-th block of phases of ciphertext k / s of the output.
+    fn gathered_pool(
+        &mut self,
+        pool: AvgPool,
+        grid: &Grid,
+        to: Grid,
+        x: Tensor,
+    ) -> Result<Tensor, ModelError> {
+        let mut values: Vec<ValueId> = vec![];
+        for (k, v) in x.values.iter().enumerate() {
+            let mut sum = *v;
+            let mut support = x.support[k].clone();
+            for step in [grid.cell(0, 1), grid.cell(1, 0)] {
+                (sum, support) = self.run_of_sums(sum, &support, pool.kernel, step, grid.lanes);
+            }
+            // Sums nobody asked for lie where another block goes: a mask empties them.
+            let channels = (grid.shape.channels - k * grid.period()).min(grid.period());
+            let part = Grid { shape: crate::Shape { channels, ..to.shape }, ..to };
+            let n = (pool.kernel * pool.kernel) as f64;
+            let mask = Layout::Grid(part).fill(|c, _| x.factor[k * grid.period() + c] / n);
+            for mask in mask {
+                let clean = self.masked(sum, mask);
+                let block = k % pool.stride;
+                let moved = self.builder.rotate(clean, -((block * grid.period()) as i64));
+                match values.get_mut(k / pool.stride) {
+                    Some(value) => *value = self.builder.push(Instruction::Add(*value, moved)),
+                    None => values.push(moved),
+                }
+            }
+        }
+        Ok(Tensor::unit(values, Layout::Grid(to)))
+    }
+
+    /// `sum over j < n of rotate_(j step cells)(v)` by doubling, with the cells that it reaches.
+    fn run_of_sums(
+        &mut self,
+        v: ValueId,
+        support: &[bool],
+        n: usize,
+        step: isize,
+        lanes: usize,
+    ) -> (ValueId, Vec<bool>) {
+        let rotate = |s: &[bool], by: isize| {
+            let n = s.len() as isize;
+            (0..n).map(|i| s[(i + by).rem_euclid(n) as usize]).collect::<Vec<bool>>()
+        };
+        let or = |a: &[bool], b: &[bool]| a.iter().zip(b).map(|(a, b)| *a || *b).collect::<Vec<bool>>();
+        // `run` is the sum over `length` steps; `sum` covers the low bits of n that were used up.
+        let (mut run, mut run_support, mut length) = (v, support.to_vec(), 1usize);
+        let mut sum: Option<(ValueId, Vec<bool>, usize)> = None;
+        loop {
+            if n & length != 0 {
+                sum = Some(match sum {
+                    None => (run, run_support.clone(), length),
+                    Some((s, support, covered)) => {
+                        let by = step * covered as isize;
+                        let moved = self.builder.rotate(run, by as i64 * lanes as i64);
+                        let value = self.builder.push(Instruction::Add(s, moved));
+                        (value, or(&support, &rotate(&run_support, by)), covered + length)
+                    }
+                });
+            }
+            if length * 2 > n {
+                break;
+            }
+            let by = step * length as isize;
+            let moved = self.builder.rotate(run, by as i64 * lanes as i64);
+            run = self.builder.push(Instruction::Add(run, moved));
+            run_support = or(&run_support, &rotate(&run_support, by));
+            length *= 2;
+        }
+        sum.map_or((v, support.to_vec()), |(v, s, _)| (v, s))
+    }
+
+    /// Sums over all cells of the same phase, whether they hold a pixel or zero: every period of slots then holds the
+    /// sum of all pixels, a periodic vector.
+    pub(super) fn global_pool(&mut self, x: Tensor) -> Tensor {
+        let Layout::Grid(grid) = x.layout else { return x };
+        let x = if x.is_clean() { x } else { self.clean(x) };
+        let mut values = Vec::with_capacity(x.values.len());
+        for v in &x.values {
+            let (mut sum, mut step) = (*v, grid.period());
+            while step < grid.slots {
+                let moved = self.builder.rotate(sum, step as i64);
+                sum = self.builder.push(Instruction::Add(sum, moved));
+                step *= 2;
+            }
+            values.push(sum);
+        }
+        let n = (grid.shape.height * grid.shape.width) as f64;
+        let features = grid.shape.channels;
+        let layout = Layout::Vector { features, slots: grid.slots, period: grid.period() };
+        let factor = x.factor.iter().map(|f| f / n).collect();
+        Tensor { values, layout, factor, support: vec![] }
+    }
+}

@@ -1,0 +1,127 @@
+//! The ring in plain numbers: what a model file states, and the bound that security puts on it.
+//!
+//! This crate does not compute in the ring; the numbers are enough to predict levels, cost and memory. The crate
+//! that does checks them again.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ModelError;
+
+/// log2(N) with the most bits that log2(QP) may have at 128 bits of classical security, ternary secret: security
+/// guidelines for implementing homomorphic encryption (eprint 2024/463).
+const BOUNDS: [(u32, u32); 6] = [(12, 106), (13, 214), (14, 430), (15, 868), (16, 1747), (17, 3523)];
+
+/// Bits of every prime: one 32-bit limb with room for lazy sums.
+pub const PRIME_BITS: u32 = 30;
+
+/// Most digits of a key switch.
+const MAX_DIGITS: usize = 8;
+
+/// What the parameters promise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SecurityLevel {
+    /// 128 bits against classical attacks.
+    Classical128,
+    /// Nothing: for tests on small rings.
+    InsecureForTests,
+}
+
+/// Ring degree and sizes of the primes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RingParameters {
+    /// log2 of the ring degree N.
+    pub log_ring_degree: u32,
+    /// Bits of each prime of the chain, q_0 first.
+    pub modulus_bits: Vec<u32>,
+    /// Bits of each special prime.
+    pub special_bits: Vec<u32>,
+    /// What is promised.
+    pub security: SecurityLevel,
+}
+
+impl RingParameters {
+    /// Parameters with `limbs` primes, and as many special primes as are useful and the bound allows.
+    ///
+    /// # Errors
+    /// [`ModelError::NoParameters`] saying how many bits are missing.
+    pub fn choose(log_ring_degree: u32, limbs: usize, security: SecurityLevel) -> Result<Self, ModelError> {
+        let bound = bound(log_ring_degree, security)?;
+        let chain = limbs as u32 * PRIME_BITS;
+        let least = limbs.div_ceil(MAX_DIGITS) + 1;
+        let room = (bound.saturating_sub(chain) / PRIME_BITS) as usize;
+        if chain > bound || room < least {
+            let needed = chain + least as u32 * PRIME_BITS;
+            let reason = format!(
+                "{limbs} primes of {PRIME_BITS} bits and {least} special ones take {needed} bits; at ring degree 2^{log_ring_degree} and 128 bits of security there are {bound}"
+            );
+            return Err(ModelError::NoParameters { reason });
+        }
+        let special = room.min(limbs + 1);
+        Ok(Self {
+            log_ring_degree,
+            modulus_bits: vec![PRIME_BITS; limbs],
+            special_bits: vec![PRIME_BITS; special],
+            security,
+        })
+    }
+
+    /// N.
+    #[must_use]
+    pub fn ring_degree(&self) -> usize {
+        1 << self.log_ring_degree
+    }
+
+    /// N / 2.
+    #[must_use]
+    pub fn slots(&self) -> usize {
+        self.ring_degree() / 2
+    }
+
+    /// log2(Q P), an upper bound.
+    #[must_use]
+    pub fn total_bits(&self) -> u32 {
+        self.modulus_bits.iter().chain(&self.special_bits).sum()
+    }
+
+    /// Digits and special primes of a key switch at `level`: the fewest digits that the bound allows there.
+    #[must_use]
+    pub fn key_shape(&self, level: usize) -> (usize, usize) {
+        let limbs = level + 1;
+        let bound = bound(self.log_ring_degree, self.security).unwrap_or(u32::MAX);
+        let special = |d: usize| limbs.div_ceil(d) + 1;
+        let fits = |d: usize| {
+            special(d) <= self.special_bits.len() && (limbs + special(d)) as u32 * PRIME_BITS <= bound
+        };
+        let digits = (1..=MAX_DIGITS).find(|d| fits(*d)).unwrap_or(MAX_DIGITS);
+        (digits, special(digits))
+    }
+
+    /// Bytes in memory of one key for `level`: two polynomials a digit.
+    #[must_use]
+    pub fn key_bytes(&self, level: usize) -> usize {
+        let (digits, special) = self.key_shape(level);
+        2 * digits * (level + 1 + special) * self.ring_degree() * 4
+    }
+
+    /// Bytes of a ciphertext at `level`.
+    #[must_use]
+    pub fn ciphertext_bytes(&self, level: usize) -> usize {
+        2 * (level + 1) * self.ring_degree() * 4
+    }
+}
+
+/// Most bits of log2(QP).
+///
+/// # Errors
+/// A ring degree that the table does not have.
+pub fn bound(log_ring_degree: u32, security: SecurityLevel) -> Result<u32, ModelError> {
+    if security == SecurityLevel::InsecureForTests {
+        return Ok(u32::MAX);
+    }
+    BOUNDS.iter().find(|(n, _)| *n == log_ring_degree).map(|(_, bits)| *bits).ok_or_else(|| {
+        let reason = format!("there is no security bound for a ring degree of 2^{log_ring_degree}");
+        ModelError::NoParameters { reason }
+    })
+}

@@ -1,0 +1,181 @@
+//! The planner: packing, ring degree, levels and primes, chosen by predicted cost.
+//!
+//! For each ring degree, from the smallest, every packing that fits is lowered and traced; the fastest one that
+//! respects the security bound and the budget for keys wins. One prime of 30 bits serves a level; two remain at the output,
+//! so that results of up to 2^28 at a scale of 2^30 cannot wrap around.
+
+use serde::{Deserialize, Serialize};
+
+use crate::graph::{Graph, Op};
+use crate::interpret::trace::{Costs, Trace};
+use crate::lower::{Packing, lower};
+use crate::parameters::{PRIME_BITS, RingParameters, SecurityLevel};
+use crate::program::Program;
+use crate::schedule::{Chain, Schedule, depth, schedule};
+use crate::{ModelError, Shape};
+
+/// Level of the output: two primes.
+pub const BASE_LEVEL: usize = 1;
+
+/// What the user may decide.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PlanOptions {
+    /// log2 of the ring degree; chosen if not given.
+    pub log_ring_degree: Option<u32>,
+    /// What the parameters must promise.
+    pub security: SecurityLevel,
+    /// Most bytes that the evaluation keys may take in memory.
+    pub max_key_bytes: usize,
+    /// Weights and masks with a prime each: more precise, more levels. Chosen if not given: where it does not cost a
+    /// larger ring.
+    pub precise: Option<bool>,
+    /// Bits of the weights where weights and mask share a prime.
+    pub weight_bits: u32,
+}
+
+impl Default for PlanOptions {
+    fn default() -> Self {
+        Self {
+            log_ring_degree: None,
+            security: SecurityLevel::Classical128,
+            max_key_bytes: 8 << 30,
+            precise: None,
+            weight_bits: 15,
+        }
+    }
+}
+
+/// What was chosen. Together with the graph it determines the program.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// How tensors lie in slots.
+    pub packing: Packing,
+    /// The ring.
+    pub ring: RingParameters,
+    /// log2 of the scale between layers.
+    pub scale_bits: u32,
+    /// Level of the output.
+    pub base_level: usize,
+}
+
+impl Plan {
+    /// The packed program of a graph under this plan.
+    ///
+    /// # Errors
+    /// As [`lower`].
+    pub fn program(&self, graph: &Graph) -> Result<Program, ModelError> {
+        if self.packing.slots != self.ring.slots() {
+            let reason =
+                format!("the packing has {} slots, the ring {}", self.packing.slots, self.ring.slots());
+            return Err(ModelError::NoParameters { reason });
+        }
+        lower(graph, &self.packing)
+    }
+
+    /// Levels and scales with the real primes, q_0 first.
+    ///
+    /// # Errors
+    /// As [`schedule`].
+    pub fn schedule(&self, program: &Program, primes: &[f64]) -> Result<Schedule, ModelError> {
+        let scale = f64::from(self.scale_bits).exp2();
+        schedule(program, &Chain { primes: primes.to_vec(), scale, base_level: self.base_level })
+    }
+
+    /// Operations, keys and predicted cost, with primes of exactly their size.
+    ///
+    /// # Errors
+    /// As [`schedule`].
+    pub fn trace(&self, program: &Program) -> Result<Trace, ModelError> {
+        let primes: Vec<f64> = self.ring.modulus_bits.iter().map(|b| f64::from(*b).exp2()).collect();
+        let schedule = self.schedule(program, &primes)?;
+        Ok(Trace::new(program, &schedule, &self.ring, &Costs::default()))
+    }
+}
+
+/// Chooses a plan for a graph.
+///
+/// # Errors
+/// [`ModelError::NoParameters`] with what is missing at the largest ring, or the reason why the graph cannot be packed.
+pub fn plan(graph: &Graph, options: &PlanOptions) -> Result<Plan, ModelError> {
+    let degrees = match options.log_ring_degree {
+        Some(n) => n..=n,
+        None => 13..=17,
+    };
+    let mut last = None;
+    let mut best: Option<(f64, Plan)> = None;
+    let mut found_at = None;
+    for log_n in degrees {
+        // A ring twice as large is rarely faster; one step is worth a try.
+        if found_at.is_some_and(|n| log_n > n + 1) {
+            break;
+        }
+        let precisions = options.precise.map_or(vec![true, false], |p| vec![p]);
+        for precise in precisions {
+            let (found, error) = at_degree(graph, options, log_n, precise);
+            last = error.or(last);
+            if let Some((cost, plan)) = found {
+                found_at.get_or_insert(log_n);
+                if best.as_ref().is_none_or(|(c, _)| cost < *c) {
+                    best = Some((cost, plan));
+                }
+                break;
+            }
+        }
+    }
+    let none = || ModelError::NoParameters { reason: "no ring degree was allowed".into() };
+    best.map(|(_, plan)| plan).ok_or_else(|| last.unwrap_or_else(none))
+}
+
+/// The best plan at one ring degree, or the last reason why there is none.
+fn at_degree(
+    graph: &Graph,
+    options: &PlanOptions,
+    log_n: u32,
+    precise: bool,
+) -> (Option<(f64, Plan)>, Option<ModelError>) {
+    let slots = 1usize << (log_n - 1);
+    let (mut best, mut last): (Option<(f64, Plan)>, _) = (None, None);
+    for packing in packings(graph, slots, precise, options.weight_bits) {
+        let tried = lower(graph, &packing).and_then(|program| {
+            let limbs = depth(&program) + BASE_LEVEL + 1;
+            let ring = RingParameters::choose(log_n, limbs, options.security)?;
+            let plan = Plan { packing, ring, scale_bits: PRIME_BITS, base_level: BASE_LEVEL };
+            let trace = plan.trace(&program)?;
+            if trace.key_bytes > options.max_key_bytes {
+                let (has, may) = (trace.key_bytes >> 20, options.max_key_bytes >> 20);
+                let reason = format!("the evaluation keys would take {has} MiB, the budget is {may} MiB");
+                return Err(ModelError::NoParameters { reason });
+            }
+            Ok((trace.seconds(), plan))
+        });
+        match tried {
+            Ok((cost, plan)) if best.as_ref().is_none_or(|(c, _)| cost < *c) => best = Some((cost, plan)),
+            Ok(_) => {}
+            Err(error) => last = Some(error),
+        }
+    }
+    (best, last)
+}
+
+/// The packings worth trying: lanes from what just fits down to a quarter of it, guard columns for the kernels there are.
+fn packings(graph: &Graph, slots: usize, precise: bool, weight_bits: u32) -> Vec<Packing> {
+    let shape: Shape = graph.input_shape();
+    let paddings = graph.nodes().iter().filter_map(|n| match n.op() {
+        Op::Conv2d(c) => Some(c.padding),
+        _ => None,
+    });
+    let padding = paddings.max().unwrap_or(0);
+    let widest = graph.nodes().iter().map(|n| n.shape().channels).max().unwrap_or(1).next_power_of_two();
+    let mut packings = vec![];
+    for guard in [padding, 2 * padding] {
+        let cells = (shape.width + guard) * (shape.height + guard);
+        let most = (slots / cells.max(1) + 1).next_power_of_two() / 2;
+        let most = most.min(widest).max(1);
+        for lanes in [most, most / 2, most / 4].into_iter().filter(|l| *l > 0) {
+            packings.push(Packing { slots, lanes, guard, precise, weight_bits });
+        }
+    }
+    packings.dedup();
+    packings
+}

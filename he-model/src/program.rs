@@ -1,0 +1,228 @@
+//! The packed program: single-assignment instructions over vectors of slots.
+//!
+//! A program says what happens to slots; it knows no levels, scales or primes. [`crate::schedule`] assigns those,
+//! and the interpreters of [`crate::interpret`] carry it out: in the clear, as a cost trace, or on ciphertexts.
+
+use std::collections::HashMap;
+
+use num_complex::Complex64;
+
+use crate::layout::Layout;
+
+/// Number of a value; value v is the result of instruction v.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ValueId(pub u32);
+
+impl ValueId {
+    /// As an index.
+    #[must_use]
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// Number of a plaintext in [`Program::plaintexts`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PlainId(pub u32);
+
+/// Slot values of a plaintext. They repeat with the period `values.len()`, a power of two: a plaintext of period p has
+/// at most 2p nonzero coefficients, so a short period makes it small, quick to encode and precise.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plaintext {
+    /// One period.
+    pub values: Vec<Complex64>,
+}
+
+/// How a factor is scaled when it is encoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PlainScale {
+    /// At 2^bits; another factor takes the rest.
+    Bits(u32),
+    /// So that the result has the scale that its readers want.
+    Fill,
+}
+
+/// One product of a linear map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Term {
+    /// Which of the inputs.
+    pub input: u32,
+    /// Rotation of the input, left positive; 0 <= baby < slots.
+    pub baby: u32,
+    /// Rotation of the sum of the products that share it.
+    pub giant: u32,
+    /// The plaintext, multiplied between the two rotations.
+    pub plain: PlainId,
+}
+
+/// One instruction. Rotations are to the left and lie in `0..slots`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Instruction {
+    /// The n-th ciphertext of the input.
+    Input(usize),
+    /// `sum over giants g of rotate_g(sum of plain * rotate_baby(input))`.
+    Linear {
+        /// The inputs, of one level and scale.
+        inputs: Vec<ValueId>,
+        /// The products.
+        terms: Vec<Term>,
+        /// Scale of the plaintexts.
+        scale: PlainScale,
+    },
+    /// Product with a plaintext.
+    MulPlain {
+        /// Factor.
+        input: ValueId,
+        /// Factor.
+        plain: PlainId,
+        /// Scale of the plaintext.
+        scale: PlainScale,
+    },
+    /// Product with one real number; its scale fills up what is missing.
+    MulScalar {
+        /// Factor.
+        input: ValueId,
+        /// Factor.
+        value: f64,
+    },
+    /// Sum with a plaintext.
+    AddPlain {
+        /// Summand.
+        input: ValueId,
+        /// Summand.
+        plain: PlainId,
+    },
+    /// Sum.
+    Add(ValueId, ValueId),
+    /// Difference.
+    Sub(ValueId, ValueId),
+    /// Rotation to the left.
+    Rotate {
+        /// What is rotated.
+        input: ValueId,
+        /// By how many slots.
+        by: u32,
+    },
+    /// Complex conjugation of every slot.
+    Conjugate(ValueId),
+    /// Product, relinearized. The second operand is the one whose scale is adapted.
+    Mul(ValueId, ValueId),
+    /// Square, relinearized.
+    Square(ValueId),
+    /// Division by the last prime: one level down.
+    Rescale(ValueId),
+}
+
+impl Instruction {
+    /// The values it reads.
+    #[must_use]
+    pub fn operands(&self) -> Vec<ValueId> {
+        match self {
+            Self::Input(_) => vec![],
+            Self::Linear { inputs, .. } => inputs.clone(),
+            Self::MulPlain { input, .. }
+            | Self::MulScalar { input, .. }
+            | Self::AddPlain { input, .. }
+            | Self::Rotate { input, .. } => vec![*input],
+            Self::Conjugate(a) | Self::Square(a) | Self::Rescale(a) => vec![*a],
+            Self::Add(a, b) | Self::Sub(a, b) | Self::Mul(a, b) => vec![*a, *b],
+        }
+    }
+}
+
+/// A packed program.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Program {
+    /// Slots of a ciphertext.
+    pub slots: usize,
+    /// The instructions; operands come first.
+    pub instructions: Vec<Instruction>,
+    /// For each instruction, its layer in `layers`.
+    pub layer_of: Vec<u32>,
+    /// Names of the layers: those of the graph's nodes.
+    pub layers: Vec<String>,
+    /// The plaintexts.
+    pub plaintexts: Vec<Plaintext>,
+    /// Where the input lies.
+    pub input: Layout,
+    /// Where the output lies.
+    pub output: Layout,
+    /// The output's ciphertexts.
+    pub outputs: Vec<ValueId>,
+    /// For each layer, where its result lies: values and layout, and the factor a channel that is still missing.
+    pub results: Vec<LayerResult>,
+}
+
+/// Where the result of a graph node lies in the program.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LayerResult {
+    /// Index in [`Program::layers`].
+    pub layer: u32,
+    /// Its ciphertexts.
+    pub values: Vec<ValueId>,
+    /// Its layout.
+    pub layout: Layout,
+    /// True value = factor x slot value, one a channel.
+    pub factor: Vec<f64>,
+}
+
+/// Collects instructions; equal plaintexts are stored once.
+#[derive(Debug)]
+pub(crate) struct Builder {
+    slots: usize,
+    instructions: Vec<Instruction>,
+    layer_of: Vec<u32>,
+    layers: Vec<String>,
+    plaintexts: Vec<Plaintext>,
+    known: HashMap<[u8; 32], PlainId>,
+    results: Vec<LayerResult>,
+}
+
+impl Builder {
+    pub(crate) fn new(slots: usize) -> Self {
+        let layers = vec!["input".to_owned()];
+        let (instructions, layer_of, plaintexts) = (vec![], vec![], vec![]);
+        Self { slots, instructions, layer_of, layers, plaintexts, known: HashMap::new(), results: vec![] }
+    }
+
+    /// Everything pushed from now on belongs to this layer.
+    pub(crate) fn layer(&mut self, name: &str) {
+        self.layers.push(name.to_owned());
+    }
+
+    pub(crate) fn push(&mut self, instruction: Instruction) -> ValueId {
+        self.instructions.push(instruction);
+        self.layer_of.push(self.layers.len() as u32 - 1);
+        ValueId(self.instructions.len() as u32 - 1)
+    }
+
+    /// Notes where the result of the current layer lies.
+    pub(crate) fn result(&mut self, values: &[ValueId], layout: Layout, factor: &[f64]) {
+        let layer = self.layers.len() as u32 - 1;
+        self.results.push(LayerResult { layer, values: values.to_vec(), layout, factor: factor.to_vec() });
+    }
+
+    pub(crate) fn plain(&mut self, values: Vec<Complex64>) -> PlainId {
+        let mut hash = blake3::Hasher::new();
+        for v in &values {
+            hash.update(&v.re.to_le_bytes());
+            hash.update(&v.im.to_le_bytes());
+        }
+        let next = PlainId(self.plaintexts.len() as u32);
+        let id = *self.known.entry(*hash.finalize().as_bytes()).or_insert(next);
+        if id == next {
+            self.plaintexts.push(Plaintext { values });
+        }
+        id
+    }
+
+    pub(crate) fn rotate(&mut self, input: ValueId, by: i64) -> ValueId {
+        let by = by.rem_euclid(self.slots as i64) as u32;
+        if by == 0 { input } else { self.push(Instruction::Rotate { input, by }) }
+    }
+
+    pub(crate) fn finish(self, input: Layout, output: Layout, outputs: Vec<ValueId>) -> Program {
+        let Self { slots, instructions, layer_of, layers, plaintexts, results, .. } = self;
+        Program { slots, instructions, layer_of, layers, plaintexts, input, output, outputs, results }
+    }
+}

@@ -1,0 +1,212 @@
+//! Levels and scales of a program, as a function of the primes.
+//!
+//! Levels are assigned backwards: every value is computed at the lowest level that its readers allow, so a shortcut with
+//! levels to spare runs on few limbs. Scales are assigned twice: backwards, what each reader *wants* (a sum wants
+//! equal scales, a square before a sum wants the square root of that times its prime), and forwards, what is: linear
+//! maps choose the scale of their plaintexts so that the wish comes true exactly, with the real primes.
+
+use crate::error::ModelError;
+use crate::program::{Instruction, PlainScale, Program, ValueId};
+
+/// What the primes allow.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Chain {
+    /// The primes, q_0 first. `primes[l]` is what a rescale at level l divides by.
+    pub primes: Vec<f64>,
+    /// Scale of values between layers.
+    pub scale: f64,
+    /// Level of the output.
+    pub base_level: usize,
+}
+
+/// Level and scale of one instruction.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Step {
+    /// Level at which it is carried out: that of its operands.
+    pub level: usize,
+    /// Scale of the result.
+    pub scale: f64,
+    /// Scale at which its plaintexts are encoded, if it has any.
+    pub plain_scale: f64,
+}
+
+/// Levels and scales of a whole program.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Schedule {
+    /// One step an instruction.
+    pub steps: Vec<Step>,
+    /// Level at which the input is encrypted.
+    pub input_level: usize,
+    /// Scale at which the input is encrypted.
+    pub input_scale: f64,
+    /// Level of the output.
+    pub output_level: usize,
+}
+
+impl Schedule {
+    /// Level of the result of instruction `v`.
+    #[must_use]
+    pub fn result_level(&self, program: &Program, v: ValueId) -> usize {
+        let level = self.steps[v.index()].level;
+        if matches!(program.instructions[v.index()], Instruction::Rescale(_)) { level - 1 } else { level }
+    }
+}
+
+/// Rescalings between input and output: the number of levels a program needs above its base.
+#[must_use]
+pub fn depth(program: &Program) -> usize {
+    levels(program, 0).iter().copied().max().unwrap_or(0)
+}
+
+/// Result levels, backwards from the outputs.
+fn levels(program: &Program, base: usize) -> Vec<usize> {
+    let mut level = vec![base; program.instructions.len()];
+    for (v, instruction) in program.instructions.iter().enumerate().rev() {
+        let at = level[v] + usize::from(matches!(instruction, Instruction::Rescale(_)));
+        for o in instruction.operands() {
+            level[o.index()] = level[o.index()].max(at);
+        }
+    }
+    // All ciphertexts of the input are encrypted at one level.
+    let inputs =
+        || program.instructions.iter().enumerate().filter(|(_, i)| matches!(i, Instruction::Input(_)));
+    let top = inputs().map(|(v, _)| level[v]).max().unwrap_or(base);
+    let inputs: Vec<usize> = inputs().map(|(v, _)| v).collect();
+    inputs.into_iter().for_each(|v| level[v] = top);
+    level
+}
+
+/// Assigns levels and scales.
+///
+/// # Errors
+/// Too few primes, a plaintext left with less than 2^4 of scale, or sums whose scales cannot be made equal.
+pub fn schedule(program: &Program, chain: &Chain) -> Result<Schedule, ModelError> {
+    let levels = levels(program, chain.base_level);
+    let top = levels.iter().copied().max().unwrap_or(0);
+    if top >= chain.primes.len() {
+        return Err(ModelError::TooDeep { needed: top + 1, available: chain.primes.len() });
+    }
+    let wishes = wishes(program, chain, &levels);
+    let mut steps: Vec<Step> = Vec::with_capacity(program.instructions.len());
+    for (v, instruction) in program.instructions.iter().enumerate() {
+        let scale = |o: &ValueId| steps[o.index()].scale;
+        let wish = wishes[v].unwrap_or(chain.scale);
+        let mut plain_scale = 1.0;
+        let level = levels[v] + usize::from(matches!(instruction, Instruction::Rescale(_)));
+        let result = match instruction {
+            Instruction::Input(_) => wish,
+            Instruction::Linear { inputs, scale: plain, .. } => {
+                let s = inputs.first().map_or(chain.scale, &scale);
+                plain_scale = fill(*plain, wish / s);
+                s * plain_scale
+            }
+            Instruction::MulPlain { input, scale: plain, .. } => {
+                plain_scale = fill(*plain, wish / scale(input));
+                scale(input) * plain_scale
+            }
+            Instruction::MulScalar { input, .. } => {
+                plain_scale = wish / scale(input);
+                wish
+            }
+            Instruction::AddPlain { input, .. } => {
+                plain_scale = scale(input);
+                plain_scale
+            }
+            Instruction::Add(a, b) | Instruction::Sub(a, b) => {
+                if (scale(a) / scale(b) - 1.0).abs() > 1e-9 {
+                    let layer = program.layers[program.layer_of[v] as usize].clone();
+                    return Err(ModelError::Scales { layer, left: scale(a), right: scale(b) });
+                }
+                scale(a)
+            }
+            Instruction::Rotate { input, .. } | Instruction::Conjugate(input) => scale(input),
+            Instruction::Mul(a, b) => scale(a) * scale(b),
+            Instruction::Square(a) => scale(a) * scale(a),
+            Instruction::Rescale(a) => scale(a) / chain.primes[level],
+        };
+        if plain_scale < 16.0 && !matches!(instruction, Instruction::Add(..)) && has_plain(instruction) {
+            let layer = program.layers[program.layer_of[v] as usize].clone();
+            return Err(ModelError::PlainScale { layer, bits: plain_scale.log2() });
+        }
+        steps.push(Step { level, scale: result, plain_scale });
+    }
+    let input = program.instructions.iter().position(|i| matches!(i, Instruction::Input(_)));
+    let input_scale = input.map_or(chain.scale, |v| steps[v].scale);
+    let input_level = input.map_or(chain.base_level, |v| levels[v]);
+    Ok(Schedule { input_level, input_scale, output_level: chain.base_level, steps })
+}
+
+fn has_plain(instruction: &Instruction) -> bool {
+    matches!(
+        instruction,
+        Instruction::Linear { .. } | Instruction::MulPlain { .. } | Instruction::MulScalar { .. }
+    )
+}
+
+fn fill(scale: PlainScale, missing: f64) -> f64 {
+    match scale {
+        PlainScale::Bits(bits) => f64::from(bits).exp2(),
+        PlainScale::Fill => missing,
+    }
+}
+
+/// The scale that the readers of each value want; `None` if any will do.
+fn wishes(program: &Program, chain: &Chain, levels: &[usize]) -> Vec<Option<f64>> {
+    let mut wishes: Vec<Option<f64>> = vec![None; program.instructions.len()];
+    for v in &program.outputs {
+        wishes[v.index()] = Some(chain.scale);
+    }
+    for (v, instruction) in program.instructions.iter().enumerate().rev() {
+        // A value that nothing constrains is wanted at the scale between layers.
+        let mine = |w: &[Option<f64>]| w[v].unwrap_or(chain.scale);
+        match instruction {
+            Instruction::Input(_) | Instruction::Linear { .. } | Instruction::MulScalar { .. } => {}
+            Instruction::MulPlain { input, scale, .. } => {
+                // With a factor of fixed scale the input has to bring the rest.
+                if let PlainScale::Bits(bits) = scale {
+                    let s = mine(&wishes) / f64::from(*bits).exp2();
+                    wishes[input.index()].get_or_insert(s);
+                }
+            }
+            Instruction::AddPlain { input, .. }
+            | Instruction::Rotate { input, .. }
+            | Instruction::Conjugate(input) => {
+                if let Some(s) = wishes[v] {
+                    wishes[input.index()].get_or_insert(s);
+                }
+            }
+            Instruction::Add(a, b) | Instruction::Sub(a, b) => {
+                if let Some(s) = wishes[v] {
+                    wishes[a.index()].get_or_insert(s);
+                    wishes[b.index()].get_or_insert(s);
+                } else if a != b && !same_origin(program, *a, *b) {
+                    wishes[a.index()].get_or_insert(chain.scale);
+                    wishes[b.index()].get_or_insert(chain.scale);
+                }
+            }
+            Instruction::Mul(a, b) => {
+                let s = mine(&wishes) / chain.scale;
+                wishes[a.index()].get_or_insert(chain.scale);
+                wishes[b.index()].get_or_insert(s);
+            }
+            Instruction::Square(a) => {
+                let s = mine(&wishes).sqrt();
+                wishes[a.index()].get_or_insert(s);
+            }
+            Instruction::Rescale(a) => {
+                let s = mine(&wishes) * chain.primes[levels[v] + 1];
+                wishes[a.index()].get_or_insert(s);
+            }
+        }
+    }
+    wishes
+}
+
+/// True if b is a rotation of a or the other way round: then their scales are equal anyway.
+fn same_origin(program: &Program, a: ValueId, b: ValueId) -> bool {
+    let root = |v: ValueId| match &program.instructions[v.index()] {
+        Instruction::Rotate { input, .. } | Instruction::Conjugate(input) => *input,
+        _ => v,
+    };
+    root(a) == root(b)
+}

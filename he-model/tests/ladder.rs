@@ -1,0 +1,174 @@
+//! The first rung of the ladder: the packed program in the clear computes what the graph computes, on every kind of
+//! layer and on small versions of every network.
+
+#![allow(clippy::unwrap_used)]
+
+use he_model::interpret::clear::ClearInterpreter;
+use he_model::zoo::{Architecture, Recipe, random, random_input};
+use he_model::{
+    AvgPool, Bias, ChannelAffine, Conv2d, Graph, GraphLiteral, Linear, NodeId, Op, Packing, Polynomial,
+    Shape, lower,
+};
+
+const PACKING: Packing = Packing { slots: 4096, lanes: 4, guard: 4, precise: false, weight_bits: 16 };
+
+fn check(graph: &Graph, packing: &Packing) {
+    let program = lower(graph, packing).unwrap();
+    let x = random_input(graph.input_shape(), 7);
+    let (got, layers) = ClearInterpreter::run_layers(&program, &x).unwrap();
+    let want = graph.run_all(&x).unwrap();
+    for (result, tensor) in program.results.iter().zip(&layers) {
+        let name = &program.layers[result.layer as usize];
+        let node = graph.find(name).unwrap();
+        close(name, tensor, &want[node.0]);
+    }
+    close("output", &got, &want[graph.output().0]);
+}
+
+fn close(name: &str, got: &[f64], want: &[f64]) {
+    assert_eq!(got.len(), want.len(), "{name}");
+    assert!(got.iter().all(|v| v.is_finite()), "layer {name}");
+    let worst = got.iter().zip(want).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    assert!(worst < 1e-9, "layer {name} differs by {worst:e}");
+}
+
+fn weights(n: usize) -> Vec<f64> {
+    random_input(Shape::vector(n), n as u64)
+}
+
+fn conv(x: usize, out: usize, k: usize, stride: usize, padding: usize, groups: usize) -> Op {
+    Op::Conv2d(Conv2d {
+        out_channels: out,
+        kernel: [k, k],
+        stride,
+        padding,
+        groups,
+        weight: weights(out * x / groups * k * k),
+        bias: Bias::Channel(weights(out)),
+    })
+}
+
+fn chain(shape: Shape, ops: Vec<Op>) -> Graph {
+    let mut g = GraphLiteral::new(shape);
+    let mut at = g.input();
+    for (i, op) in ops.into_iter().enumerate() {
+        at = g.push(format!("op{i}"), op, &[at]);
+    }
+    Graph::new(g.finish(at)).unwrap()
+}
+
+#[test]
+fn convolutions_of_every_kind() {
+    for (channels, out, k, stride, groups) in [
+        (3, 4, 1, 1, 1),
+        (3, 4, 3, 1, 1),
+        (3, 4, 5, 1, 1),
+        (4, 8, 3, 2, 1),
+        (4, 8, 1, 2, 1),
+        (8, 16, 3, 1, 4),
+        (3, 9, 3, 1, 3),
+        (6, 10, 3, 2, 2),
+        (13, 7, 5, 1, 1),
+    ] {
+        let op = conv(channels, out, k, stride, k / 2, groups);
+        check(&chain(Shape::new(channels, 8, 8), vec![op]), &PACKING);
+    }
+    // Two strides: phases on both sides; no padding; an image that is not square, of odd sides.
+    let two = vec![conv(4, 8, 3, 2, 1, 1), conv(8, 16, 3, 2, 1, 2), conv(16, 5, 3, 1, 1, 1)];
+    check(&chain(Shape::new(4, 8, 8), two), &PACKING);
+    check(&chain(Shape::new(3, 7, 9), vec![conv(3, 5, 3, 1, 0, 1), conv(5, 6, 3, 2, 1, 1)]), &PACKING);
+}
+
+#[test]
+fn a_bias_may_differ_from_position_to_position() {
+    let Op::Conv2d(mut c) = conv(3, 4, 3, 1, 1, 1) else { unreachable!() };
+    c.bias = Bias::Position(weights(4 * 36));
+    check(&chain(Shape::new(3, 6, 6), vec![Op::Conv2d(c)]), &PACKING);
+}
+
+#[test]
+fn means_fold_into_what_follows() {
+    let pool = |kernel, stride| Op::AvgPool(AvgPool { kernel, stride });
+    let shape = Shape::new(4, 8, 8);
+    check(&chain(shape, vec![pool(2, 2), conv(4, 8, 5, 1, 2, 1)]), &PACKING);
+    check(&chain(shape, vec![pool(2, 2), pool(2, 2), conv(4, 8, 3, 1, 1, 1)]), &PACKING);
+    check(&chain(shape, vec![pool(3, 1), conv(4, 4, 3, 1, 1, 1)]), &PACKING);
+    check(&chain(shape, vec![pool(3, 2), Op::GlobalAvgPool]), &PACKING);
+    check(&chain(shape, vec![pool(2, 2), Op::GlobalAvgPool]), &PACKING);
+    check(&chain(shape, vec![pool(2, 2)]), &PACKING);
+    // More channels than lanes: the channels of several ciphertexts move together.
+    check(&chain(Shape::new(10, 8, 8), vec![pool(2, 2), conv(10, 12, 3, 1, 1, 2)]), &PACKING);
+}
+
+#[test]
+fn linear_layers_read_vectors_and_images() {
+    let linear = |inputs: usize, outputs| {
+        Op::Linear(Linear { outputs, weight: weights(inputs * outputs), bias: weights(outputs) })
+    };
+    let shape = Shape::new(6, 4, 4);
+    check(&chain(shape, vec![Op::GlobalAvgPool, linear(6, 11), linear(11, 3)]), &PACKING);
+    check(&chain(shape, vec![conv(6, 8, 3, 2, 1, 1), linear(32, 5)]), &PACKING);
+    check(&chain(Shape::vector(20), vec![linear(20, 7)]), &PACKING);
+}
+
+#[test]
+fn polynomials_of_every_kind() {
+    let poly = |c: &[f64]| Op::Polynomial(Polynomial::shared(c));
+    let shape = Shape::new(3, 4, 4);
+    for p in [
+        vec![0.0, 0.0, 1.0],
+        vec![0.3, 0.6, 0.1],
+        vec![0.3, -0.6, -0.1],
+        vec![0.3, 0.6, 1e-7],
+        vec![0.5, 0.2, 0.1, -0.004],
+        vec![0.5, 0.2, 0.1, 1e-9],
+        vec![0.5, 0.25, 0.0, -0.02, 0.003],
+        vec![0.1, 0.2, 0.0, 0.3, 0.0, 0.01, 0.02],
+        vec![0.25, 2.0],
+        vec![0.25],
+    ] {
+        check(&chain(shape, vec![conv(3, 3, 3, 1, 1, 1), poly(&p), conv(3, 3, 3, 1, 1, 1)]), &PACKING);
+        check(&chain(shape, vec![poly(&p)]), &PACKING);
+    }
+    let mixed = Polynomial::per_channel(&[vec![0.0, 1.0, 0.2], vec![0.1, 0.5, -0.3], vec![1.0, 0.0, 0.7]]);
+    check(&chain(shape, vec![Op::Polynomial(mixed), conv(3, 3, 3, 1, 1, 1)]), &PACKING);
+    let affine = ChannelAffine { scale: vec![1.0, -2.0, 0.5], shift: vec![0.0, 1.0, 2.0] };
+    check(&chain(shape, vec![Op::ChannelAffine(affine), conv(3, 3, 3, 1, 1, 1)]), &PACKING);
+}
+
+#[test]
+fn sums_match_the_factors_of_their_arms() {
+    for coefficients in [[0.1, 0.6, 0.1], [0.1, 0.6, -0.1], [0.0, 0.0, 1.0], [0.0, 0.0, -1.0]] {
+        let mut g = GraphLiteral::new(Shape::new(3, 6, 6));
+        let c = g.push("conv", conv(3, 3, 3, 1, 1, 1), &[NodeId(0)]);
+        let a = g.push("act", Op::Polynomial(Polynomial::shared(&coefficients)), &[c]);
+        let s = g.push("add", Op::Add, &[NodeId(0), a]);
+        let b = g.push("act2", Op::Polynomial(Polynomial::shared(&coefficients)), &[s]);
+        let d = g.push("conv2", conv(3, 4, 3, 2, 1, 1), &[b]);
+        check(&Graph::new(g.finish(d)).unwrap(), &PACKING);
+    }
+}
+
+#[test]
+fn whole_networks() {
+    for architecture in
+        [Architecture::LeNet, Architecture::VggNet, Architecture::HefNet, Architecture::ResNet(20)]
+    {
+        for (se, post_add_activation) in [(false, false), (true, false), (false, true), (true, true)] {
+            let input = Shape::new(4, 16, 16);
+            let recipe = Recipe { architecture, input, labels: 5, se, post_add_activation, shrink: 4 };
+            let graph = random(&recipe, 3).unwrap();
+            check(&graph, &Packing { slots: 2048, ..PACKING });
+            check(&graph, &Packing { slots: 8192, lanes: 16, precise: true, ..PACKING });
+        }
+    }
+}
+
+#[test]
+fn resnet20_at_the_size_of_the_paper() {
+    let input = Shape::new(4, 32, 32);
+    let architecture = Architecture::ResNet(20);
+    let recipe = Recipe { architecture, input, labels: 14, se: false, post_add_activation: false, shrink: 1 };
+    let graph = random(&recipe, 3).unwrap();
+    check(&graph, &Packing { slots: 1 << 15, lanes: 16, guard: 1, precise: false, weight_bits: 16 });
+}
