@@ -1,0 +1,55 @@
+//! Ciphertexts: pairs (c0, c1) with c0 + c1 s = message + noise, and unrelinearised products of degree two.
+
+use crate::poly::{Evaluation, Poly};
+
+/// An encrypted vector of slots, with its scale tracked exactly and its level given by its limbs.
+#[derive(Clone, Debug)]
+pub struct Ciphertext {
+    pub(crate) c: [Poly<Evaluation>; 2],
+    pub(crate) scale: f64,
+}
+
+impl Ciphertext {
+    /// Rescalings left: the number of limbs less one.
+    pub fn level(&self) -> usize {
+        self.c[0].limbs() - 1
+    }
+
+    /// Factor between a slot's value and what is encrypted.
+    pub fn scale(&self) -> f64 {
+        self.scale
+    }
+
+    /// Bytes in memory, and nearly so on the wire.
+    pub fn bytes(&self) -> usize {
+        self.c.iter().map(|c| 4 * c.data().len()).sum()
+    }
+
+    /// States that the slots are `factor` times smaller than the scale says, at no cost: multiplies the scale, not the data.
+    ///
+    /// # Panics
+    /// If the factor is not a positive finite number.
+    pub fn reinterpret_scale(&mut self, factor: f64) {
+        assert!(factor.is_finite() && factor > 0.0, "scale factor {factor}");
+        self.scale *= factor;
+    }
+}
+
+/// A product before relinearisation: d0 + d1 s + d2 s^2. Products can be added up and relinearised once.
+#[derive(Clone, Debug)]
+pub struct Product {
+    pub(crate) d: [Poly<Evaluation>; 3],
+    pub(crate) scale: f64,
+}
+
+impl Product {
+    /// Rescalings left: the number of limbs less one.
+    pub fn level(&self) -> usize {
+        self.d[0].limbs() - 1
+    }
+
+    /// Factor between a slot's value and what is encrypted: the product of the factors' scales.
+    pub fn scale(&self) -> f64 {
+        self.scale
+    }
+}

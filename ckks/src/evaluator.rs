@@ -1,0 +1,381 @@
+//! Computation on ciphertexts.
+//!
+//! Every operation states its effect on level and scale. Scales are tracked exactly, as floats: a product multiplies them, a rescale
+//! divides by the primes it drops, and a sum wants them equal.
+
+mod linear;
+mod rotations;
+
+pub use linear::{Diagonal, LinearTerm, LinearTransform};
+
+use rayon::prelude::*;
+
+use crate::ciphertext::{Ciphertext, Product};
+use crate::error::{Error, Result};
+use crate::evaluation_keys::EvaluationKeys;
+use crate::kernels;
+use crate::key_switch;
+use crate::parameters::Parameters;
+use crate::plaintext::{PeriodicPlaintext, Plaintext};
+use crate::poly::{Evaluation, Poly};
+
+/// Relative difference of two scales that sums tolerate: what rounding the scales themselves can leave.
+const SCALE_TOLERANCE: f64 = 1e-9;
+
+/// Computes on ciphertexts of one set of parameters.
+#[derive(Clone, Debug)]
+pub struct Evaluator {
+    pub(crate) parameters: Parameters,
+}
+
+fn same_scale(op: &'static str, left: f64, right: f64) -> Result<()> {
+    if (left / right - 1.0).abs() > SCALE_TOLERANCE {
+        return Err(Error::ScaleMismatch { op, left_log2: left.log2(), right_log2: right.log2() });
+    }
+    Ok(())
+}
+
+fn same_level(op: &'static str, left: usize, right: usize) -> Result<()> {
+    if left != right {
+        return Err(Error::LevelMismatch { op, left, right });
+    }
+    Ok(())
+}
+
+impl Evaluator {
+    /// An evaluator for these parameters.
+    pub fn new(parameters: &Parameters) -> Self {
+        Self { parameters: parameters.clone() }
+    }
+
+    /// The parameters computed with.
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// Refuses polynomials of other parameters.
+    fn check(&self, what: &'static str, poly: &Poly<Evaluation>) -> Result<()> {
+        if poly.degree() != self.parameters.ring_degree() || poly.limbs() > self.parameters.max_level() + 1 {
+            return Err(Error::Parameters { what });
+        }
+        Ok(())
+    }
+
+    fn check_pair(&self, op: &'static str, a: &Ciphertext, b: &Ciphertext) -> Result<()> {
+        self.check("the left ciphertext", &a.c[0])?;
+        self.check("the right ciphertext", &b.c[0])?;
+        same_level(op, a.level(), b.level())
+    }
+
+    fn check_plain(&self, op: &'static str, a: &Ciphertext, b: &Plaintext) -> Result<()> {
+        self.check("the ciphertext", &a.c[0])?;
+        self.check("the plaintext", &b.poly)?;
+        if b.level() < a.level() {
+            return Err(Error::LevelMismatch { op, left: a.level(), right: b.level() });
+        }
+        Ok(())
+    }
+
+    /// a += b, at equal levels and scales.
+    ///
+    /// # Errors
+    /// Unequal levels or scales.
+    pub fn add_assign(&self, a: &mut Ciphertext, b: &Ciphertext) -> Result<()> {
+        self.check_pair("add", a, b)?;
+        same_scale("add", a.scale, b.scale)?;
+        for (x, y) in a.c.iter_mut().zip(&b.c) {
+            x.add_assign(y, &self.parameters);
+        }
+        Ok(())
+    }
+
+    /// a + b, at equal levels and scales.
+    ///
+    /// # Errors
+    /// Unequal levels or scales.
+    pub fn add(&self, a: &Ciphertext, b: &Ciphertext) -> Result<Ciphertext> {
+        let mut sum = a.clone();
+        self.add_assign(&mut sum, b)?;
+        Ok(sum)
+    }
+
+    /// a -= b, at equal levels and scales.
+    ///
+    /// # Errors
+    /// Unequal levels or scales.
+    pub fn sub_assign(&self, a: &mut Ciphertext, b: &Ciphertext) -> Result<()> {
+        self.check_pair("sub", a, b)?;
+        same_scale("sub", a.scale, b.scale)?;
+        for (x, y) in a.c.iter_mut().zip(&b.c) {
+            x.sub_assign(y, &self.parameters);
+        }
+        Ok(())
+    }
+
+    /// a - b, at equal levels and scales.
+    ///
+    /// # Errors
+    /// Unequal levels or scales.
+    pub fn sub(&self, a: &Ciphertext, b: &Ciphertext) -> Result<Ciphertext> {
+        let mut difference = a.clone();
+        self.sub_assign(&mut difference, b)?;
+        Ok(difference)
+    }
+
+    /// -a.
+    pub fn negate(&self, a: &Ciphertext) -> Ciphertext {
+        let mut out = a.clone();
+        out.c.iter_mut().for_each(|c| c.negate(&self.parameters));
+        out
+    }
+
+    /// a + b, for a plaintext of the same scale, at the ciphertext's level or above it.
+    ///
+    /// # Errors
+    /// A plaintext below the ciphertext's level, or unequal scales.
+    pub fn add_plain(&self, a: &Ciphertext, b: &Plaintext) -> Result<Ciphertext> {
+        self.check_plain("add_plain", a, b)?;
+        same_scale("add_plain", a.scale, b.scale)?;
+        let mut sum = a.clone();
+        sum.c[0].add_assign(&b.poly, &self.parameters);
+        Ok(sum)
+    }
+
+    /// a - b, for a plaintext of the same scale, at the ciphertext's level or above it.
+    ///
+    /// # Errors
+    /// A plaintext below the ciphertext's level, or unequal scales.
+    pub fn sub_plain(&self, a: &Ciphertext, b: &Plaintext) -> Result<Ciphertext> {
+        self.check_plain("sub_plain", a, b)?;
+        same_scale("sub_plain", a.scale, b.scale)?;
+        let mut difference = a.clone();
+        difference.c[0].sub_assign(&b.poly, &self.parameters);
+        Ok(difference)
+    }
+
+    /// a + b, for a periodic plaintext of the same scale.
+    ///
+    /// # Errors
+    /// Unequal scales.
+    pub fn add_periodic(&self, a: &Ciphertext, b: &PeriodicPlaintext) -> Result<Ciphertext> {
+        self.check("the ciphertext", &a.c[0])?;
+        same_scale("add_periodic", a.scale, b.scale)?;
+        let mut sum = a.clone();
+        sum.c[0].add_assign(&b.expand(&self.parameters, a.level()), &self.parameters);
+        Ok(sum)
+    }
+
+    /// a b, slot by slot, with a plaintext at the ciphertext's level or above it. Scales multiply.
+    ///
+    /// # Errors
+    /// A plaintext below the ciphertext's level, or a scale that no longer fits the modulus.
+    pub fn mul_plain(&self, a: &Ciphertext, b: &Plaintext) -> Result<Ciphertext> {
+        self.check_plain("mul_plain", a, b)?;
+        let scale = self.product_scale("mul_plain", a.scale, b.scale, a.level())?;
+        let mut product = Ciphertext { c: a.c.clone(), scale };
+        product.c.iter_mut().for_each(|c| c.mul_assign(&b.poly, &self.parameters));
+        Ok(product)
+    }
+
+    /// a b, slot by slot, with a periodic plaintext. Scales multiply.
+    ///
+    /// # Errors
+    /// A scale that no longer fits the modulus.
+    pub fn mul_periodic(&self, a: &Ciphertext, b: &PeriodicPlaintext) -> Result<Ciphertext> {
+        self.check("the ciphertext", &a.c[0])?;
+        let scale = self.product_scale("mul_periodic", a.scale, b.scale, a.level())?;
+        let p = &self.parameters;
+        let (n, limbs) = (p.ring_degree(), a.level() + 1);
+        let mut c = a.c.clone();
+        let [c0, c1] = &mut c;
+        let rows = c0.data_mut().par_chunks_exact_mut(n).zip(c1.data_mut().par_chunks_exact_mut(n));
+        rows.enumerate().for_each(|(i, (c0, c1))| {
+            let m = p.table(limbs, i).modulus;
+            let values = b.values(p, limbs, i);
+            let run = n / values.len();
+            for row in [c0, c1] {
+                for (run, &value) in row.chunks_exact_mut(run).zip(&values) {
+                    kernels::scale(run, m.to_montgomery(value), m);
+                }
+            }
+        });
+        Ok(Ciphertext { c, scale })
+    }
+
+    /// a v, for one number v rounded to a multiple of 1/`scale`. Scales multiply; with scale 1 an integer factor is free.
+    ///
+    /// # Errors
+    /// A number that is not finite or reaches 2^120 at this scale, or a scale that no longer fits the modulus.
+    pub fn mul_scalar(&self, a: &Ciphertext, v: f64, scale: f64) -> Result<Ciphertext> {
+        self.check("the ciphertext", &a.c[0])?;
+        let integer = integer(v, scale)?;
+        let scale = self.product_scale("mul_scalar", a.scale, scale, a.level())?;
+        let mut product = Ciphertext { c: a.c.clone(), scale };
+        product.c.iter_mut().for_each(|c| c.scale_limbs(&self.parameters, |_, m| m.from_i128(integer)));
+        Ok(product)
+    }
+
+    /// a + v in every slot, for one real number v. Level and scale stay.
+    ///
+    /// # Errors
+    /// A number that is not finite or reaches 2^120 at the ciphertext's scale.
+    pub fn add_scalar(&self, a: &Ciphertext, v: f64) -> Result<Ciphertext> {
+        self.check("the ciphertext", &a.c[0])?;
+        let integer = integer(v, a.scale)?;
+        let mut sum = a.clone();
+        sum.c[0].for_each_limb(&self.parameters, |_, m, limb| {
+            let v = m.from_i128(integer);
+            limb.iter_mut().for_each(|x| *x = m.add(*x, v));
+        });
+        Ok(sum)
+    }
+
+    fn product_scale(&self, op: &'static str, a: f64, b: f64, level: usize) -> Result<f64> {
+        self.parameters.check_scale(op, a * b, level)?;
+        Ok(a * b)
+    }
+
+    /// a b, slot by slot, before relinearisation. Scales multiply.
+    ///
+    /// # Errors
+    /// Unequal levels, or a scale that no longer fits the modulus.
+    pub fn mul(&self, a: &Ciphertext, b: &Ciphertext) -> Result<Product> {
+        self.check_pair("mul", a, b)?;
+        let scale = self.product_scale("mul", a.scale, b.scale, a.level())?;
+        let p = &self.parameters;
+        let (n, limbs) = (p.ring_degree(), a.level() + 1);
+        let mut d = [(); 3].map(|()| Poly::zero(p, limbs, 0));
+        let [d0, d1, d2] = &mut d;
+        d0.data_mut()
+            .par_chunks_exact_mut(n)
+            .zip(d1.data_mut().par_chunks_exact_mut(n))
+            .zip(d2.data_mut().par_chunks_exact_mut(n))
+            .enumerate()
+            .for_each(|(i, ((d0, d1), d2))| {
+                let factors = [a.c[0].limb(i), a.c[1].limb(i), b.c[0].limb(i), b.c[1].limb(i)];
+                kernels::tensor([d0, d1, d2], factors, p.table(limbs, i).modulus);
+            });
+        Ok(Product { d, scale })
+    }
+
+    /// a^2, slot by slot, before relinearisation. The scale is squared.
+    ///
+    /// # Errors
+    /// A scale that no longer fits the modulus.
+    pub fn square(&self, a: &Ciphertext) -> Result<Product> {
+        self.mul(a, a)
+    }
+
+    /// a += b for products, at equal levels and scales: sums are relinearised once.
+    ///
+    /// # Errors
+    /// Unequal levels or scales.
+    pub fn add_product_assign(&self, a: &mut Product, b: &Product) -> Result<()> {
+        self.check("the left product", &a.d[0])?;
+        self.check("the right product", &b.d[0])?;
+        same_level("add_product", a.level(), b.level())?;
+        same_scale("add_product", a.scale, b.scale)?;
+        for (x, y) in a.d.iter_mut().zip(&b.d) {
+            x.add_assign(y, &self.parameters);
+        }
+        Ok(())
+    }
+
+    /// The ciphertext of a product, by a key for s^2. Level and scale stay.
+    ///
+    /// # Errors
+    /// [`Error::MissingKey`] if no relinearisation key reaches the level.
+    pub fn relinearize(&self, product: &Product, keys: &EvaluationKeys) -> Result<Ciphertext> {
+        self.relinearize_and_rescale(product, 0, keys)
+    }
+
+    /// Relinearises and rescales by the last `primes` primes in one division, which saves most of the transforms of the rescale.
+    ///
+    /// # Errors
+    /// [`Error::MissingKey`] if no relinearisation key reaches the level, [`Error::Level`] if fewer primes are left.
+    pub fn relinearize_and_rescale(
+        &self,
+        product: &Product,
+        primes: usize,
+        keys: &EvaluationKeys,
+    ) -> Result<Ciphertext> {
+        self.check("the product", &product.d[0])?;
+        let p = &self.parameters;
+        let level = product.level();
+        let scale = self.rescaled_scale(product.scale, level, primes)?;
+        let key = &keys.relinearization(level)?.key;
+        let decomposition = key_switch::decompose(p, &product.d[2], key.shape);
+        let sums = decomposition.inner_product(p, key);
+        let mut parts = sums.into_iter().zip(&product.d).map(|(mut u, d)| {
+            self.add_raised(&mut u, d);
+            key_switch::mod_down(p, u, primes)
+        });
+        let (Some(c0), Some(c1)) = (parts.next(), parts.next()) else { unreachable!("two halves") };
+        Ok(Ciphertext { c: [c0, c1], scale })
+    }
+
+    /// u += P d, where u is modulo Q_l P and d modulo Q_l.
+    pub(crate) fn add_raised(&self, u: &mut Poly<Evaluation>, d: &Poly<Evaluation>) {
+        let p = &self.parameters;
+        let (limbs, special) = (u.limbs(), u.special());
+        u.for_each_limb(p, |i, m, limb| {
+            if i < limbs {
+                kernels::add_scaled(limb, d.limb(i), m.to_montgomery(self.special_product(special, i)), m);
+            }
+        });
+    }
+
+    /// p_0 .. p_(special-1) modulo q_i.
+    pub(crate) fn special_product(&self, special: usize, i: usize) -> u32 {
+        let m = self.parameters.table(i + 1, i).modulus;
+        (0..special).fold(1, |x, t| m.mul(x, self.parameters.special_table(t).modulus.value() % m.value()))
+    }
+
+    fn rescaled_scale(&self, scale: f64, level: usize, primes: usize) -> Result<f64> {
+        if primes > level {
+            return Err(Error::Level { op: "rescale", required: primes, available: level });
+        }
+        Ok((level + 1 - primes..=level).fold(scale, |s, i| s / f64::from(self.parameters.modulus(i))))
+    }
+
+    /// Divides by the last prime, rounding: one level down, the scale divided by that prime.
+    ///
+    /// # Errors
+    /// [`Error::Level`] at level 0.
+    pub fn rescale(&self, a: &Ciphertext) -> Result<Ciphertext> {
+        self.rescale_by(a, 1)
+    }
+
+    /// Divides by the last `primes` primes at once: as many levels down.
+    ///
+    /// # Errors
+    /// [`Error::Level`] if fewer levels are left.
+    pub fn rescale_by(&self, a: &Ciphertext, primes: usize) -> Result<Ciphertext> {
+        self.check("the ciphertext", &a.c[0])?;
+        let scale = self.rescaled_scale(a.scale, a.level(), primes)?;
+        let c = a.c.clone().map(|c| key_switch::mod_down(&self.parameters, c, primes));
+        Ok(Ciphertext { c, scale })
+    }
+
+    /// Discards limbs down to `level`. The scale stays.
+    ///
+    /// # Errors
+    /// [`Error::Level`] if the ciphertext is below that level.
+    pub fn drop_level(&self, a: &Ciphertext, level: usize) -> Result<Ciphertext> {
+        self.check("the ciphertext", &a.c[0])?;
+        if level > a.level() {
+            return Err(Error::Level { op: "drop_level", required: level, available: a.level() });
+        }
+        Ok(Ciphertext { c: [a.c[0].prefix(level + 1), a.c[1].prefix(level + 1)], scale: a.scale })
+    }
+}
+
+/// round(v scale), if it is finite and below 2^120.
+fn integer(v: f64, scale: f64) -> Result<i128> {
+    let scaled = (v * scale).round();
+    if scaled.abs() < 120f64.exp2() {
+        Ok(scaled as i128)
+    } else {
+        Err(Error::Value { index: 0, limit_log2: 120 })
+    }
+}

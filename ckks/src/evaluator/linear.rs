@@ -1,0 +1,322 @@
+//! Linear maps of the slots: double-hoisted baby-step giant-step sums of rotated plaintext products.
+//!
+//! The map is sum over terms of rot_giant(plaintext x rot_baby(a)). The ciphertext is decomposed once; each baby step is an inner
+//! product that stays modulo Q_l P, as do the products and sums; each giant step pays one division and one decomposition of
+//! one half; a single division by P ends the map. Work goes limb by limb, so that all baby steps of a limb are at hand for
+//! every giant step, and temporaries do not grow with the number of terms.
+//! Source: Bossuat, Mouchet, Troncoso-Pastoriza and Hubaux, Efficient bootstrapping for approximate homomorphic encryption (2021), section 4.
+
+use rayon::prelude::*;
+
+use crate::ciphertext::Ciphertext;
+use crate::error::{Error, Result};
+use crate::evaluation_keys::{EvaluationKeys, GaloisKey};
+use crate::evaluator::Evaluator;
+use crate::kernels;
+use crate::key_switch::{self, Decomposition};
+use crate::parameters::KeyShape;
+use crate::plaintext::{PeriodicPlaintext, Plaintext};
+use crate::poly::{Evaluation, Poly};
+
+/// The plaintext of one term.
+#[derive(Clone, Debug)]
+pub enum Diagonal {
+    /// Slots of a short period: kilobytes, at any level.
+    Periodic(PeriodicPlaintext),
+    /// Any slots, encoded with [`crate::Encoder::encode_extended`] at the map's level or above, with the keys' special primes.
+    Dense(Plaintext),
+}
+
+impl Diagonal {
+    fn scale(&self) -> f64 {
+        match self {
+            Self::Periodic(p) => p.scale(),
+            Self::Dense(p) => p.scale(),
+        }
+    }
+
+    /// Bytes in memory.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Periodic(p) => p.bytes(),
+            Self::Dense(p) => p.bytes(),
+        }
+    }
+}
+
+impl From<PeriodicPlaintext> for Diagonal {
+    fn from(p: PeriodicPlaintext) -> Self {
+        Self::Periodic(p)
+    }
+}
+
+impl From<Plaintext> for Diagonal {
+    fn from(p: Plaintext) -> Self {
+        Self::Dense(p)
+    }
+}
+
+/// One term: rotate the input by `baby`, multiply by the plaintext, rotate by `giant`, all to the left.
+#[derive(Clone, Debug)]
+pub struct LinearTerm {
+    /// Rotation after the product.
+    pub giant: i64,
+    /// Rotation before the product.
+    pub baby: i64,
+    /// Factor between the two.
+    pub plaintext: Diagonal,
+}
+
+/// A linear map of the slots, ready to be applied.
+#[derive(Clone, Debug)]
+pub struct LinearTransform {
+    scale: f64,
+    /// Ascending and distinct.
+    babies: Vec<i64>,
+    /// Ascending by rotation; each with the index of the baby step and the plaintext of its terms.
+    giants: Vec<(i64, Vec<(usize, Diagonal)>)>,
+}
+
+impl LinearTransform {
+    /// Sorts the terms by giant and baby step.
+    ///
+    /// # Errors
+    /// [`Error::LinearMap`] if there are no terms, or their scales differ.
+    pub fn new(terms: Vec<LinearTerm>) -> Result<Self> {
+        let Some(first) = terms.first() else {
+            return Err(Error::LinearMap("no terms were given".into()));
+        };
+        let scale = first.plaintext.scale();
+        if let Some(other) = terms.iter().find(|t| t.plaintext.scale() != scale) {
+            let (a, b) = (scale.log2(), other.plaintext.scale().log2());
+            return Err(Error::LinearMap(format!(
+                "terms at scales 2^{a:.6} and 2^{b:.6}; encode all at one"
+            )));
+        }
+        let mut babies: Vec<i64> = terms.iter().map(|t| t.baby).collect();
+        babies.sort_unstable();
+        babies.dedup();
+        let mut giants: Vec<(i64, Vec<(usize, Diagonal)>)> = Vec::new();
+        for term in terms {
+            let at = giants.partition_point(|(g, _)| *g < term.giant);
+            if giants.get(at).is_none_or(|(g, _)| *g != term.giant) {
+                giants.insert(at, (term.giant, Vec::new()));
+            }
+            let baby = babies.partition_point(|&b| b < term.baby);
+            giants[at].1.push((baby, term.plaintext));
+        }
+        Ok(Self { scale, babies, giants })
+    }
+
+    /// Scale of the plaintexts.
+    pub fn scale(&self) -> f64 {
+        self.scale
+    }
+
+    /// Distinct rotations before the products.
+    pub fn babies(&self) -> &[i64] {
+        &self.babies
+    }
+
+    /// Distinct rotations after the products.
+    pub fn giants(&self) -> Vec<i64> {
+        self.giants.iter().map(|(g, _)| *g).collect()
+    }
+
+    /// All rotations that need a key.
+    pub fn rotations(&self) -> Vec<i64> {
+        let mut all: Vec<i64> =
+            self.babies.iter().copied().chain(self.giants()).filter(|&k| k != 0).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    /// Plaintext products.
+    pub fn terms(&self) -> usize {
+        self.giants.iter().map(|(_, terms)| terms.len()).sum()
+    }
+
+    /// Bytes of the plaintexts in memory.
+    pub fn bytes(&self) -> usize {
+        self.giants.iter().flat_map(|(_, terms)| terms).map(|(_, p)| p.bytes()).sum()
+    }
+}
+
+/// One giant step's sum, modulo Q_l P.
+type Sums = [Poly<Evaluation>; 2];
+
+impl Evaluator {
+    /// Applies a linear map. The level stays, the scale is multiplied by the map's.
+    ///
+    /// # Errors
+    /// A missing key, keys that share no shape, a dense plaintext with too few limbs, or a scale that no longer fits.
+    pub fn linear_transform(
+        &self,
+        a: &Ciphertext,
+        map: &LinearTransform,
+        keys: &EvaluationKeys,
+    ) -> Result<Ciphertext> {
+        self.linear_transform_and_rescale(a, map, 0, keys)
+    }
+
+    /// Applies a linear map and rescales by the last `primes` primes in the same division.
+    ///
+    /// # Errors
+    /// As [`Self::linear_transform`], and [`Error::Level`] if fewer primes are left.
+    pub fn linear_transform_and_rescale(
+        &self,
+        a: &Ciphertext,
+        map: &LinearTransform,
+        primes: usize,
+        keys: &EvaluationKeys,
+    ) -> Result<Ciphertext> {
+        self.check("the ciphertext", &a.c[0])?;
+        let p = &self.parameters;
+        let level = a.level();
+        let scale = self.product_scale("linear_transform", a.scale, map.scale, level)?;
+        let scale = self.rescaled_scale(scale, level, primes)?;
+        let shape = self.common_shape(&map.rotations(), level, keys)?.unwrap_or_else(|| p.key_shape(level));
+        self.check_diagonals(map, level, shape)?;
+        let mut sums = self.products(a, map, shape, keys)?.into_iter();
+        let mut total: Sums = [(); 2].map(|()| Poly::zero(p, level + 1, shape.special));
+        for (giant, _) in &map.giants {
+            let Some([mut u0, u1]) = sums.next() else { break };
+            let moved = match self.shaped_key(*giant, level, shape, keys)? {
+                None => [u0, u1],
+                Some(key) => {
+                    let digits = key_switch::decompose(p, &key_switch::mod_down(p, u1, 0), shape);
+                    let [v0, v1] = digits.inner_product(p, &key.key);
+                    u0.add_assign(&v0, p);
+                    [u0.permuted(&key.permutation), v1.permuted(&key.permutation)]
+                }
+            };
+            total.iter_mut().zip(&moved).for_each(|(t, m)| t.add_assign(m, p));
+        }
+        Ok(Ciphertext { c: total.map(|t| key_switch::mod_down(p, t, primes)), scale })
+    }
+
+    fn check_diagonals(&self, map: &LinearTransform, level: usize, shape: KeyShape) -> Result<()> {
+        for (_, diagonal) in map.giants.iter().flat_map(|(_, terms)| terms) {
+            match diagonal {
+                Diagonal::Periodic(plain) if plain.period() > self.parameters.slots() => {
+                    return Err(Error::Parameters { what: "a periodic plaintext" });
+                }
+                Diagonal::Dense(plain) => {
+                    self.check("a dense plaintext", &plain.poly)?;
+                    if plain.level() < level || plain.special() < shape.special {
+                        return Err(Error::LinearMap(format!(
+                            "a dense plaintext has level {} and {} special primes, level {level} and {} are needed",
+                            plain.level(),
+                            plain.special(),
+                            shape.special
+                        )));
+                    }
+                }
+                Diagonal::Periodic(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// For each giant step, the sum of plaintext x rotated input, modulo Q_l P.
+    fn products(
+        &self,
+        a: &Ciphertext,
+        map: &LinearTransform,
+        shape: KeyShape,
+        keys: &EvaluationKeys,
+    ) -> Result<Vec<Sums>> {
+        let p = &self.parameters;
+        let (n, limbs) = (p.ring_degree(), a.level() + 1);
+        let babies: Vec<Option<&GaloisKey>> =
+            map.babies.iter().map(|&k| self.shaped_key(k, a.level(), shape, keys)).collect::<Result<_>>()?;
+        let digits = babies.iter().any(Option::is_some).then(|| key_switch::decompose(p, &a.c[1], shape));
+        let mut sums: Vec<Sums> =
+            map.giants.iter().map(|_| [(); 2].map(|()| Poly::zero(p, limbs, shape.special))).collect();
+        // Limb by limb, the rows of both halves of every sum.
+        let mut rows: Vec<Vec<[&mut [u32]; 2]>> = (0..limbs + shape.special).map(|_| Vec::new()).collect();
+        for [u0, u1] in &mut sums {
+            let halves = u0.data_mut().chunks_exact_mut(n).zip(u1.data_mut().chunks_exact_mut(n));
+            for (row, (u0, u1)) in rows.iter_mut().zip(halves) {
+                row.push([u0, u1]);
+            }
+        }
+        rows.into_par_iter().enumerate().for_each(|(i, sums)| {
+            let rotated: Vec<[Vec<u32>; 2]> = babies
+                .iter()
+                .map(|key| self.baby_limb(a, digits.as_ref(), *key, (limbs, i, shape)))
+                .collect();
+            for (sum, (_, terms)) in sums.into_iter().zip(&map.giants) {
+                self.accumulate(sum, terms, &rotated, (limbs, i));
+            }
+        });
+        Ok(sums)
+    }
+
+    /// Limb i of both halves of a rotated input, times P.
+    fn baby_limb(
+        &self,
+        a: &Ciphertext,
+        digits: Option<&Decomposition>,
+        key: Option<&GaloisKey>,
+        (limbs, i, shape): (usize, usize, KeyShape),
+    ) -> [Vec<u32>; 2] {
+        let p = &self.parameters;
+        let m = p.table(limbs, i).modulus;
+        let raise = (i < limbs).then(|| m.to_montgomery(self.special_product(shape.special, i)));
+        let mut rows = [(); 2].map(|()| vec![0; p.ring_degree()]);
+        let (Some(key), Some(digits)) = (key, digits) else {
+            if let Some(raise) = raise {
+                for (row, c) in rows.iter_mut().zip(&a.c) {
+                    kernels::add_scaled(row, c.limb(i), raise, m);
+                }
+            }
+            return rows;
+        };
+        let [u0, u1] = &mut rows;
+        digits.inner_product_limb(p, &key.key, i, [u0, u1]);
+        if let Some(raise) = raise {
+            kernels::add_scaled(u0, a.c[0].limb(i), raise, m);
+        }
+        rows.map(|row| {
+            let mut out = vec![0; row.len()];
+            kernels::permute(&mut out, &row, &key.permutation);
+            out
+        })
+    }
+
+    /// Adds the products of one giant step to limb i of its sum.
+    fn accumulate(
+        &self,
+        sum: [&mut [u32]; 2],
+        terms: &[(usize, Diagonal)],
+        rotated: &[[Vec<u32>; 2]],
+        (limbs, i): (usize, usize),
+    ) {
+        let p = &self.parameters;
+        let m = p.table(limbs, i).modulus;
+        let made: Vec<Option<Vec<u32>>> = terms
+            .iter()
+            .map(|(_, diagonal)| match diagonal {
+                Diagonal::Periodic(plain) => Some(plain.values(p, limbs, i)),
+                Diagonal::Dense(_) => None,
+            })
+            .collect();
+        let factors: Vec<&[u32]> = terms
+            .iter()
+            .zip(&made)
+            .map(|((_, diagonal), made)| match (diagonal, made) {
+                (_, Some(values)) => values,
+                (Diagonal::Dense(plain), _) => {
+                    plain.poly.limb(if i < limbs { i } else { plain.poly.limbs() + i - limbs })
+                }
+                (Diagonal::Periodic(_), None) => &[],
+            })
+            .collect();
+        for (half, out) in sum.into_iter().enumerate() {
+            let rows: Vec<&[u32]> = terms.iter().map(|&(baby, _)| rotated[baby][half].as_slice()).collect();
+            kernels::periodic_inner_product(out, &rows, &factors, m);
+        }
+    }
+}

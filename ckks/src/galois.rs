@@ -1,0 +1,96 @@
+//! Automorphisms X -> X^g of the ring: rotations and conjugation of the slots.
+//!
+//! Slot j of a plaintext is its value at zeta^(5^j), so g = 5^k moves every slot k places to the left and g = -1
+//! conjugates. In evaluation form an automorphism only permutes: position i, at psi^(2 bitrev(i) + 1), takes its value from the
+//! position whose exponent is g (2 bitrev(i) + 1).
+
+/// The exponent g of an automorphism, odd and below 2N.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GaloisElement(u32);
+
+impl GaloisElement {
+    /// Rotation of the slots by `rotation` to the left.
+    pub(crate) fn rotation(rotation: i64, degree: usize) -> Self {
+        let mask = 2 * degree as u64 - 1;
+        let mut exponent = rotation.rem_euclid(degree as i64 / 2);
+        let (mut result, mut base) = (1u64, 5u64);
+        while exponent > 0 {
+            if exponent & 1 == 1 {
+                result = (result * base) & mask;
+            }
+            base = (base * base) & mask;
+            exponent >>= 1;
+        }
+        Self(result as u32)
+    }
+
+    /// Complex conjugation.
+    pub(crate) fn conjugation(degree: usize) -> Self {
+        Self(2 * degree as u32 - 1)
+    }
+
+    /// From its exponent, if that is odd and below 2N.
+    pub(crate) fn from_exponent(exponent: u32, degree: usize) -> Option<Self> {
+        (exponent % 2 == 1 && (exponent as usize) < 2 * degree).then_some(Self(exponent))
+    }
+
+    /// The exponent g.
+    pub fn exponent(self) -> u32 {
+        self.0
+    }
+
+    /// Whether nothing moves.
+    pub fn is_identity(self) -> bool {
+        self.0 == 1
+    }
+
+    /// The automorphism that undoes this one.
+    pub(crate) fn inverse(self, degree: usize) -> Self {
+        // The group of odd residues mod 2N has exponent N/2: g^(N/2 - 1) = g^-1.
+        let mask = 2 * degree as u64 - 1;
+        let (mut result, mut base, mut e) = (1u64, u64::from(self.0), degree / 2 - 1);
+        while e > 0 {
+            if e & 1 == 1 {
+                result = (result * base) & mask;
+            }
+            base = (base * base) & mask;
+            e >>= 1;
+        }
+        Self(result as u32)
+    }
+
+    /// For each position of the evaluation form, the position it takes its value from.
+    pub(crate) fn permutation(self, degree: usize) -> Vec<u32> {
+        let shift = u32::BITS - degree.trailing_zeros();
+        let mask = 2 * degree as u64 - 1;
+        (0..degree as u32)
+            .map(|i| {
+                let exponent = u64::from(2 * (i.reverse_bits() >> shift) + 1) * u64::from(self.0) & mask;
+                ((exponent as u32) >> 1).reverse_bits() >> shift
+            })
+            .collect()
+    }
+}
+
+impl std::fmt::Display for GaloisElement {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "automorphism X -> X^{}", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inverses_undo() {
+        let n = 64;
+        for k in [-5i64, 0, 1, 7, 31] {
+            let g = GaloisElement::rotation(k, n);
+            assert_eq!(g.inverse(n), GaloisElement::rotation(-k, n));
+            let (forth, back) = (g.permutation(n), g.inverse(n).permutation(n));
+            assert!((0..n).all(|i| forth[back[i] as usize] as usize == i));
+        }
+        assert_eq!(GaloisElement::conjugation(n).inverse(n), GaloisElement::conjugation(n));
+    }
+}

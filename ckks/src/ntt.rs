@@ -1,0 +1,145 @@
+//! The negacyclic number-theoretic transform behind a narrow trait.
+//!
+//! Order, which the wire format relies on: position i of the evaluation form holds the value at
+//! psi^(2 bitrev(i) + 1), with psi from [`crate::primes::root_of_unity`]. Two implementations keep it: [`Portable`], a page of
+//! plain Rust for any size, and [`Vectorised`], over `tfhe-ntt`, which chooses AVX-512, AVX2 or scalar code at run time.
+//!
+//! Sub-rings: the transform of size n < N with psi^(N/n) is the transform of a polynomial in X^(N/n), and in this order its
+//! values are constant on runs of N/n positions of the large one. Periodic plaintexts live on that.
+
+mod portable;
+mod vectorised;
+
+use std::sync::OnceLock;
+
+use crate::arith::Modulus;
+pub(crate) use portable::Portable;
+pub(crate) use vectorised::Vectorised;
+
+/// Forward and inverse transform of one prime and one size, in place, on fully reduced residues.
+pub(crate) trait Transform: Send + Sync + std::fmt::Debug {
+    /// Coefficients to values.
+    fn forward(&self, values: &mut [u32]);
+    /// Values to coefficients, normalised.
+    fn inverse(&self, values: &mut [u32]);
+}
+
+/// One prime of the chain: its arithmetic and its transforms, of size N and (made when first used) of every smaller size.
+#[derive(Debug)]
+pub(crate) struct PrimeTable {
+    pub(crate) modulus: Modulus,
+    transforms: Vec<OnceLock<Box<dyn Transform>>>,
+}
+
+impl PrimeTable {
+    pub(crate) fn new(q: u32, ring_degree: usize) -> Self {
+        let transforms = (0..=ring_degree.trailing_zeros()).map(|_| OnceLock::new()).collect();
+        let table = Self { modulus: Modulus::new(q), transforms };
+        table.transform(ring_degree);
+        table
+    }
+
+    /// The transform of a power-of-two size up to N.
+    pub(crate) fn transform(&self, size: usize) -> &dyn Transform {
+        self.transforms[size.trailing_zeros() as usize]
+            .get_or_init(|| match Vectorised::new(self.modulus, size) {
+                Some(fast) => Box::new(fast),
+                None => Box::new(Portable::new(self.modulus, size)),
+            })
+            .as_ref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::primes;
+
+    fn schoolbook(m: Modulus, a: &[u32], b: &[u32]) -> Vec<u32> {
+        let n = a.len();
+        let mut c = vec![0; n];
+        for i in 0..n {
+            for j in 0..n {
+                let p = m.mul(a[i], b[j]);
+                if i + j < n {
+                    c[i + j] = m.add(c[i + j], p);
+                } else {
+                    c[i + j - n] = m.sub(c[i + j - n], p);
+                }
+            }
+        }
+        c
+    }
+
+    fn noise(m: Modulus, n: usize, seed: u64) -> Vec<u32> {
+        let mut x = seed | 1;
+        (0..n)
+            .map(|_| {
+                x ^= x << 13;
+                x ^= x >> 7;
+                x ^= x << 17;
+                (x % u64::from(m.value())) as u32
+            })
+            .collect()
+    }
+
+    fn multiplies(t: &dyn Transform, m: Modulus, n: usize) {
+        let (a, b) = (noise(m, n, 3), noise(m, n, 5));
+        let (mut fa, mut fb) = (a.clone(), b.clone());
+        t.forward(&mut fa);
+        t.forward(&mut fb);
+        let mut product: Vec<u32> = fa.iter().zip(&fb).map(|(&x, &y)| m.mul(x, y)).collect();
+        t.inverse(&mut product);
+        assert_eq!(product, schoolbook(m, &a, &b));
+    }
+
+    #[test]
+    fn both_multiply_like_the_schoolbook() {
+        for log_degree in [5u32, 7, 9] {
+            for bits in [20, 30] {
+                let m = Modulus::new(primes::generate(log_degree, &[bits]).unwrap()[0]);
+                let n = 1 << log_degree;
+                multiplies(&Portable::new(m, n), m, n);
+                multiplies(&Vectorised::new(m, n).unwrap(), m, n);
+            }
+        }
+    }
+
+    #[test]
+    fn both_keep_one_order() {
+        for log_degree in [5u32, 12, 16] {
+            let n = 1 << log_degree;
+            let m = Modulus::new(primes::generate(log_degree, &[30]).unwrap()[0]);
+            let psi = primes::root_of_unity(m, n);
+            let (mut a, mut b) = (noise(m, n, 9), noise(m, n, 9));
+            Portable::new(m, n).forward(&mut a);
+            Vectorised::new(m, n).unwrap().forward(&mut b);
+            assert_eq!(a, b);
+            let mut x = vec![0; n];
+            x[1] = 1;
+            Portable::new(m, n).forward(&mut x);
+            for i in [0, 1, 2, n / 2, n - 1] {
+                let e = 2 * (i.reverse_bits() >> (usize::BITS - log_degree)) + 1;
+                assert_eq!(x[i], m.pow(psi, e as u64));
+            }
+        }
+    }
+
+    #[test]
+    fn sub_ring_values_are_runs() {
+        let n = 1usize << 10;
+        let table = PrimeTable::new(primes::generate(10, &[30]).unwrap()[0], n);
+        for size in [2usize, 8, 64] {
+            let mut small = noise(table.modulus, size, 11);
+            let mut large = vec![0; n];
+            for (i, &c) in small.iter().enumerate() {
+                large[i * (n / size)] = c;
+            }
+            table.transform(size).forward(&mut small);
+            table.transform(n).forward(&mut large);
+            for (i, &v) in large.iter().enumerate() {
+                assert_eq!(v, small[i / (n / size)]);
+            }
+        }
+    }
+}

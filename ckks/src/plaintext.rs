@@ -1,0 +1,88 @@
+//! Encoded messages: dense ones, fixed to a level, and periodic ones, kept as their few coefficients.
+
+use crate::parameters::Parameters;
+use crate::poly::{Evaluation, Poly};
+
+/// An encoded vector of slots at a scale and a level.
+#[derive(Clone, Debug)]
+pub struct Plaintext {
+    pub(crate) poly: Poly<Evaluation>,
+    pub(crate) scale: f64,
+}
+
+impl Plaintext {
+    /// Level: the number of limbs less one.
+    pub fn level(&self) -> usize {
+        self.poly.limbs() - 1
+    }
+
+    /// Factor between a slot's value and what is encoded.
+    pub fn scale(&self) -> f64 {
+        self.scale
+    }
+
+    /// Special primes that the plaintext also covers, so that it can multiply inside a linear map.
+    pub fn special(&self) -> usize {
+        self.poly.special()
+    }
+
+    /// Bytes in memory.
+    pub fn bytes(&self) -> usize {
+        4 * self.poly.data().len()
+    }
+}
+
+/// An encoded vector whose slots repeat with a power-of-two period: 2 x period integers, whatever the level.
+///
+/// As a polynomial it has nonzero coefficients only at multiples of N/(2 period). Modulo a prime its evaluation form is one
+/// transform of size 2 period, each value of which stands for a run of N/(2 period) positions; it is made, limb by limb, where
+/// it is used. So the weights of a network take kilobytes, and the rounding error of encoding only has 2 x period terms.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PeriodicPlaintext {
+    /// Coefficients in Y = X^(N/(2 period)).
+    pub(crate) coefficients: Vec<i64>,
+    pub(crate) scale: f64,
+}
+
+impl PeriodicPlaintext {
+    /// Slots after which the values repeat.
+    pub fn period(&self) -> usize {
+        self.coefficients.len() / 2
+    }
+
+    /// Factor between a slot's value and what is encoded.
+    pub fn scale(&self) -> f64 {
+        self.scale
+    }
+
+    /// Bytes in memory.
+    pub fn bytes(&self) -> usize {
+        8 * self.coefficients.len()
+    }
+
+    /// Whether every slot is zero.
+    pub fn is_zero(&self) -> bool {
+        self.coefficients.iter().all(|&c| c == 0)
+    }
+
+    /// The values modulo prime `i` of a polynomial with `limbs` limbs: one for each run of positions.
+    pub(crate) fn values(&self, parameters: &Parameters, limbs: usize, i: usize) -> Vec<u32> {
+        let table = parameters.table(limbs, i);
+        let mut values: Vec<u32> = self.coefficients.iter().map(|&c| table.modulus.from_i64(c)).collect();
+        table.transform(values.len()).forward(&mut values);
+        values
+    }
+
+    /// The whole evaluation form at a level.
+    pub(crate) fn expand(&self, parameters: &Parameters, level: usize) -> Poly<Evaluation> {
+        let mut poly = Poly::zero(parameters, level + 1, 0);
+        poly.for_each_limb(parameters, |i, _, limb| {
+            let values = self.values(parameters, level + 1, i);
+            let run = limb.len() / values.len();
+            for (run, value) in limb.chunks_exact_mut(run).zip(values) {
+                run.fill(value);
+            }
+        });
+        poly
+    }
+}

@@ -1,0 +1,220 @@
+//! Every operation on toy parameters, against the same operation on clear slots.
+#![cfg(feature = "secret-key")]
+
+use ckks::{
+    Ciphertext, Complex64, Decryptor, Diagonal, Encoder, Encryptor, EvaluationKeyRequest, EvaluationKeys,
+    Evaluator, KeyGenerator, LinearTerm, LinearTransform, Parameters, ParametersLiteral, SecretKey,
+};
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
+
+/// Toy parameters with everything that both sides need.
+struct Bench {
+    parameters: Parameters,
+    encoder: Encoder,
+    encryptor: Encryptor,
+    decryptor: Decryptor,
+    evaluator: Evaluator,
+    keys: EvaluationKeys,
+    rng: ChaCha20Rng,
+}
+
+const SCALE: f64 = (1u64 << 30) as f64;
+
+impl Bench {
+    fn new(levels: usize, special: usize, rotations: &[i64]) -> Self {
+        let parameters = ParametersLiteral::insecure_toy(10, levels, special).build().unwrap();
+        let mut rng = ChaCha20Rng::seed_from_u64(7);
+        let secret = SecretKey::generate(&parameters, &mut rng);
+        let generator = KeyGenerator::new(&parameters, &secret).unwrap();
+        let tops: Vec<usize> = parameters.key_tiers().iter().map(|t| t.top_level).collect();
+        let request = EvaluationKeyRequest {
+            relinearization: tops.clone(),
+            rotations: rotations.iter().flat_map(|&k| tops.iter().map(move |&l| (k, l))).collect(),
+            conjugation: tops.clone(),
+        };
+        let keys = generator.evaluation_keys(&request, &mut rng).unwrap();
+        Self {
+            encoder: Encoder::new(&parameters),
+            encryptor: Encryptor::new(&parameters, generator.public_key(&mut rng)).unwrap(),
+            decryptor: Decryptor::new(&parameters, &secret).unwrap(),
+            evaluator: Evaluator::new(&parameters),
+            keys,
+            parameters,
+            rng,
+        }
+    }
+
+    fn slots(&self, seed: u64) -> Vec<Complex64> {
+        (0..self.parameters.slots())
+            .map(|i| {
+                let t = (i as f64 + 1.0) * (seed as f64 + 0.3);
+                Complex64::new((t * 0.7).sin(), (t * 1.3).cos())
+            })
+            .collect()
+    }
+
+    fn encrypt(&mut self, slots: &[Complex64], level: usize) -> Ciphertext {
+        // A lone 30-bit prime cannot hold a scale of 2^30.
+        let scale = if level == 0 { SCALE / 16.0 } else { SCALE };
+        let plaintext = self.encoder.encode(slots, scale, level).unwrap();
+        self.encryptor.encrypt(&plaintext, &mut self.rng).unwrap()
+    }
+
+    fn close(&self, ciphertext: &Ciphertext, expected: &[Complex64], tolerance: f64) {
+        let decoded = self.encoder.decode(&self.decryptor.decrypt(ciphertext).unwrap());
+        let worst = decoded.iter().zip(expected).map(|(a, b)| (a - b).norm()).fold(0.0, f64::max);
+        assert!(worst < tolerance, "error {worst:e} exceeds {tolerance:e}");
+    }
+}
+
+fn rotated(slots: &[Complex64], k: i64) -> Vec<Complex64> {
+    let n = slots.len() as i64;
+    (0..n).map(|i| slots[(i + k).rem_euclid(n) as usize]).collect()
+}
+
+#[test]
+fn sums_and_plain_products() {
+    let mut bench = Bench::new(4, 2, &[]);
+    let (x, y) = (bench.slots(1), bench.slots(2));
+    let (a, b) = (bench.encrypt(&x, 4), bench.encrypt(&y, 4));
+    bench.close(&a, &x, 4e-5);
+    let sum: Vec<_> = x.iter().zip(&y).map(|(p, q)| p + q).collect();
+    bench.close(&bench.evaluator.add(&a, &b).unwrap(), &sum, 4e-5);
+    let plain = bench.encoder.encode(&y, SCALE, 4).unwrap();
+    bench.close(&bench.evaluator.add_plain(&a, &plain).unwrap(), &sum, 4e-5);
+    let difference: Vec<_> = x.iter().zip(&y).map(|(p, q)| p - q).collect();
+    bench.close(&bench.evaluator.sub(&a, &b).unwrap(), &difference, 4e-5);
+    let product: Vec<_> = x.iter().zip(&y).map(|(p, q)| p * q).collect();
+    let scaled = bench.evaluator.mul_plain(&a, &plain).unwrap();
+    bench.close(&bench.evaluator.rescale(&scaled).unwrap(), &product, 4e-5);
+    let scaled = bench.evaluator.mul_scalar(&a, -0.37, SCALE).unwrap();
+    let expected: Vec<_> = x.iter().map(|v| v * -0.37).collect();
+    bench.close(&bench.evaluator.rescale(&scaled).unwrap(), &expected, 4e-5);
+    let expected: Vec<_> = x.iter().map(|v| v + 0.5).collect();
+    bench.close(&bench.evaluator.add_scalar(&a, 0.5).unwrap(), &expected, 4e-5);
+    let negated: Vec<_> = x.iter().map(|v| -v).collect();
+    bench.close(&bench.evaluator.negate(&a), &negated, 4e-5);
+}
+
+#[test]
+fn periodic_products_and_sums() {
+    let mut bench = Bench::new(2, 2, &[]);
+    let x = bench.slots(1);
+    let a = bench.encrypt(&x, 2);
+    for period in [1usize, 4, 128, 512] {
+        let y: Vec<_> = bench.slots(3)[..period].to_vec();
+        let plain = bench.encoder.encode_periodic(&y, SCALE).unwrap();
+        let scaled = bench.evaluator.mul_periodic(&a, &plain).unwrap();
+        let product: Vec<_> = x.iter().zip(y.iter().cycle()).map(|(p, q)| p * q).collect();
+        bench.close(&bench.evaluator.rescale(&scaled).unwrap(), &product, 4e-5);
+        let sum: Vec<_> = x.iter().zip(y.iter().cycle()).map(|(p, q)| p + q).collect();
+        bench.close(&bench.evaluator.add_periodic(&a, &plain).unwrap(), &sum, 4e-5);
+    }
+}
+
+#[test]
+fn a_chain_of_squares_tracks_the_scale() {
+    for special in [2, 3, 8] {
+        let mut bench = Bench::new(6, special, &[]);
+        let mut x: Vec<_> = bench.slots(4).iter().map(|v| v / 1.5).collect();
+        let mut a = bench.encrypt(&x, 6);
+        for level in (1..6).rev() {
+            let square = bench.evaluator.square(&a).unwrap();
+            let slow = bench.evaluator.relinearize(&square, &bench.keys).unwrap();
+            let slow = bench.evaluator.rescale(&slow).unwrap();
+            a = bench.evaluator.relinearize_and_rescale(&square, 1, &bench.keys).unwrap();
+            assert_eq!(a.level(), level);
+            assert_eq!(a.scale(), slow.scale());
+            x = x.iter().map(|v| v * v).collect();
+            bench.close(&slow, &x, 1e-3);
+            bench.close(&a, &x, 1e-3);
+        }
+    }
+}
+
+#[test]
+fn rotations_move_to_the_left() {
+    let rotations = [1, -3, 100, 511];
+    for special in [2, 5] {
+        let mut bench = Bench::new(5, special, &rotations);
+        let x = bench.slots(5);
+        for level in [5, 2, 0] {
+            let a = bench.encrypt(&x, level);
+            let hoisted = bench.evaluator.rotate_hoisted(&a, &rotations, &bench.keys).unwrap();
+            for (&k, hoisted) in rotations.iter().zip(&hoisted) {
+                let tolerance = if level == 0 { 1e-3 } else { 1e-4 };
+                bench.close(&bench.evaluator.rotate(&a, k, &bench.keys).unwrap(), &rotated(&x, k), tolerance);
+                bench.close(hoisted, &rotated(&x, k), tolerance);
+            }
+            let conjugated: Vec<_> = x.iter().map(Complex64::conj).collect();
+            bench.close(&bench.evaluator.conjugate(&a, &bench.keys).unwrap(), &conjugated, 1e-3);
+        }
+        let a = bench.encrypt(&x, 0);
+        assert!(bench.evaluator.rotate(&a, 2, &bench.keys).is_err());
+    }
+}
+
+#[test]
+fn rotate_and_sum_doubles() {
+    let mut bench = Bench::new(2, 3, &[4, 8, 16]);
+    let x = bench.slots(6);
+    let a = bench.encrypt(&x, 2);
+    let sum = bench.evaluator.rotate_and_sum(&a, 4, 8, &bench.keys).unwrap();
+    let mut expected = vec![Complex64::default(); x.len()];
+    for i in 0..8 {
+        expected.iter_mut().zip(rotated(&x, 4 * i)).for_each(|(e, r)| *e += r);
+    }
+    bench.close(&sum, &expected, 1e-4);
+}
+
+#[test]
+fn linear_maps_are_double_hoisted() {
+    let (babies, giants) = ([0i64, 1, 2, 5], [0i64, -16, 32]);
+    let mut bench = Bench::new(4, 3, &[1, 2, 5, -16, 32]);
+    let x = bench.slots(7);
+    for level in [4, 2] {
+        let shape = bench.parameters.key_shape(level);
+        let mut terms = Vec::new();
+        let mut expected = vec![Complex64::default(); x.len()];
+        for (g, &giant) in giants.iter().enumerate() {
+            for (b, &baby) in babies.iter().enumerate() {
+                let period = [16usize, 512, 64][(g + b) % 3];
+                let weights: Vec<_> = bench.slots((g * 7 + b) as u64)[..period].to_vec();
+                let plaintext = if (g + b) % 3 == 1 {
+                    Diagonal::from(
+                        bench.encoder.encode_extended(&weights, SCALE, level, shape.special).unwrap(),
+                    )
+                } else {
+                    Diagonal::from(bench.encoder.encode_periodic(&weights, SCALE).unwrap())
+                };
+                terms.push(LinearTerm { giant, baby, plaintext });
+                let moved = rotated(&x, baby);
+                let product: Vec<_> = moved.iter().zip(weights.iter().cycle()).map(|(p, q)| p * q).collect();
+                expected.iter_mut().zip(rotated(&product, giant)).for_each(|(e, r)| *e += r);
+            }
+        }
+        let map = LinearTransform::new(terms).unwrap();
+        assert_eq!((map.terms(), map.rotations()), (12, vec![-16, 1, 2, 5, 32]));
+        let a = bench.encrypt(&x, level);
+        let slow = bench.evaluator.linear_transform(&a, &map, &bench.keys).unwrap();
+        bench.close(&bench.evaluator.rescale(&slow).unwrap(), &expected, 1e-4);
+        let fast = bench.evaluator.linear_transform_and_rescale(&a, &map, 1, &bench.keys).unwrap();
+        assert_eq!(fast.level(), level - 1);
+        bench.close(&fast, &expected, 1e-4);
+    }
+}
+
+#[test]
+fn misuse_is_named() {
+    let mut bench = Bench::new(2, 2, &[]);
+    let x = bench.slots(1);
+    let (a, b) = (bench.encrypt(&x, 2), bench.encrypt(&x, 1));
+    assert!(matches!(bench.evaluator.add(&a, &b), Err(ckks::Error::LevelMismatch { .. })));
+    let dropped = bench.evaluator.drop_level(&a, 1).unwrap();
+    bench.close(&bench.evaluator.sub(&dropped, &b).unwrap(), &vec![Complex64::default(); x.len()], 4e-5);
+    let doubled = bench.evaluator.mul_scalar(&b, 1.0, 2.0).unwrap();
+    assert!(matches!(bench.evaluator.add(&b, &doubled), Err(ckks::Error::ScaleMismatch { .. })));
+    assert!(matches!(bench.evaluator.rescale_by(&b, 2), Err(ckks::Error::Level { .. })));
+    assert!(LinearTransform::new(Vec::new()).is_err());
+}
