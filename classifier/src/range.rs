@@ -1,0 +1,60 @@
+//! Watching pre-activations, so that polynomials can be trained for the range in which they will be used.
+//!
+//! `x^2` has no ceiling: a network that is fine on its training images can overflow on others once
+//! it is encrypted. Training therefore adds a multiple of [`Ranges::penalty`] to its loss and logs
+//! [`Ranges::largest`].
+
+use burn::tensor::{Device, Tensor, activation};
+
+/// What the activations saw during one forward pass.
+#[derive(Debug, Clone)]
+pub struct Ranges {
+    /// Sum over all activations of the mean of `max(|x| - interval, 0)^2`: zero while everything is inside.
+    pub penalty: Tensor<1>,
+    /// Names of the activations, in the order in which they ran.
+    pub names: Vec<String>,
+    /// The largest `|x|` of each, `[names.len()]`, cut off from the graph of gradients.
+    pub largest: Tensor<1>,
+}
+
+/// Collects while a forward pass runs; does nothing if it is off.
+pub(crate) struct Watch {
+    seen: Option<Vec<(String, Tensor<1>, Tensor<1>)>>,
+}
+
+impl Watch {
+    pub(crate) fn off() -> Self {
+        Self { seen: None }
+    }
+
+    pub(crate) fn on() -> Self {
+        Self { seen: Some(vec![]) }
+    }
+
+    pub(crate) fn see(&mut self, name: &str, x: &Tensor<4>, interval: f64) {
+        if let Some(seen) = &mut self.seen {
+            let excess = activation::relu(x.clone().abs().sub_scalar(interval));
+            let penalty = (excess.clone() * excess).mean();
+            seen.push((name.to_owned(), penalty, x.clone().detach().max_abs()));
+        }
+    }
+
+    pub(crate) fn finish(self, device: &Device) -> Ranges {
+        let seen = self.seen.unwrap_or_default();
+        let mut ranges = Ranges {
+            penalty: Tensor::zeros([1], device),
+            names: vec![],
+            largest: Tensor::zeros([0], device),
+        };
+        let mut largest = vec![];
+        for (name, penalty, l) in seen {
+            ranges.penalty = ranges.penalty + penalty;
+            ranges.names.push(name);
+            largest.push(l);
+        }
+        if !largest.is_empty() {
+            ranges.largest = Tensor::cat(largest, 0);
+        }
+        ranges
+    }
+}
