@@ -1,6 +1,6 @@
 //! One PNG or JPEG file to one film, with bounds on what a file may make the decoder allocate.
 
-use std::io::{BufReader, Read, Seek};
+use std::io::{BufReader, Seek};
 use std::path::{Path, PathBuf};
 
 use image::{ColorType, DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
@@ -53,7 +53,7 @@ fn image_error(path: &Path, problem: impl Into<String>, advice: &str) -> DataErr
     DataError::Image { path: PathBuf::from(path), problem: problem.into(), advice: advice.into() }
 }
 
-fn decode(path: &Path, reader: impl Read + Seek + std::io::BufRead) -> Result<Film> {
+fn decode(path: &Path, reader: impl Seek + std::io::BufRead) -> Result<Film> {
     let damaged = |error: image::ImageError| {
         image_error(path, format!("expected a PNG or JPEG film, but decoding failed ({error})"), ADVICE)
     };

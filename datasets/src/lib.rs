@@ -33,12 +33,15 @@ pub mod phantom;
 mod dataset;
 mod error;
 mod example;
+mod files;
 mod film;
 mod folder;
 mod image_file;
-mod nih;
+pub mod nih;
+mod npy;
 mod npz;
 mod split;
+mod table;
 
 pub use config::{DataConfig, FolderConfig, Limits, NihConfig, NpzConfig, PhantomConfig, Source};
 pub use dataset::FilmDataset;

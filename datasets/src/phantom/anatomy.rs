@@ -48,7 +48,7 @@ impl Anatomy {
     pub fn draw(draws: &mut Draws) -> Self {
         let habitus = draws.uniform(0.0, 1.0);
         let female = draws.chance(0.5);
-        let dome = draws.normal(0.47, 0.045) - 0.06 * habitus;
+        let dome = draws.normal(0.42, 0.045) - 0.06 * habitus;
         Anatomy {
             habitus,
             breast: if female { draws.uniform(0.02, 0.10) + 0.06 * habitus } else { 0.0 },
@@ -136,10 +136,19 @@ impl Thorax {
         0.33 - (0.33 - self.mediastinum) * (1.0 - rise * rise).max(0.0).sqrt()
     }
 
-    /// y of the diaphragm at a distance from the midline.
+    /// y of the diaphragm at a distance from the midline: flat under the heart, steep at the chest wall. The two
+    /// domes meet smoothly at the midline.
     pub fn diaphragm(&self, side: f32, out: f32) -> f32 {
-        let u = (out - 0.40) / 0.45;
-        self.domes[index(side)] + 0.22 * u * u + 0.10 * (u * u) * (u * u)
+        let u = (out - 0.36) / 0.45;
+        let bend = if u > 0.0 { 0.20 * u * u + 0.10 * (u * u) * (u * u) } else { 0.07 * u * u };
+        let (own, other) = (self.domes[index(side)], self.domes[index(-side)]);
+        let mixed = 0.5 * (1.0 - (out / 0.22).clamp(0.0, 1.0)).powi(2);
+        own + (other - own) * mixed + bend
+    }
+
+    /// y from which on there is abdomen: the diaphragm, but level outside the lung.
+    pub fn abdomen(&self, side: f32, out: f32) -> f32 {
+        self.diaphragm(side, out.clamp(0.0, 0.74))
     }
 
     /// The height of a point over the whole lung, 0 at the apex and 1 at the top of the dome.
@@ -168,6 +177,11 @@ impl Thorax {
         let (sine, cosine) = self.heart.tilt;
         let (u, v) = (dx * cosine + dy * sine, dy * cosine - dx * sine);
         let (u, v) = (u / self.heart.half_width, v / self.heart.half_height);
-        (1.0 - (u * u + v * v).sqrt()) * self.heart.half_height.min(self.heart.half_width)
+        let ventricles = (1.0 - (u * u + v * v).sqrt()) * self.heart.half_height.min(self.heart.half_width);
+        // The great vessels and the right atrium stand on the ventricles.
+        let (u, v) =
+            ((x - self.shift - 0.015) / (self.mediastinum + 0.045), (y - self.heart.y + 0.20) / 0.30);
+        let root = (1.0 - (u * u + v * v).sqrt()) * (self.mediastinum + 0.045);
+        ventricles.max(root)
     }
 }

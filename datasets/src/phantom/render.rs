@@ -202,10 +202,10 @@ impl<'a> Scene<'a> {
                 x: nodule.side * out,
                 y,
                 radius: 0.045 + 0.03 * nodule.severity,
-                strength: draws.uniform(0.6, 0.95),
-                lobes: 0.05,
+                strength: draws.uniform(0.45, 0.85),
+                lobes: 0.08,
                 phase: draws.uniform(0.0, 6.3),
-                softness: 0.018,
+                softness: 0.025,
             });
         }
         scene
@@ -230,7 +230,7 @@ impl<'a> Scene<'a> {
     fn thickness(&self, x: f32, y: f32, vessel: f32, line: f32) -> f32 {
         let side = if x < self.thorax.shift { -1.0 } else { 1.0 };
         let lung = self.thorax.locate(side, x, y);
-        let trunk = self.trunk(x, y, side, lung);
+        let trunk = self.trunk(x, y, side);
         let inside = step(lung.depth(), self.sharp + 0.012);
         let mut t = trunk;
         if inside > 0.0 {
@@ -246,13 +246,14 @@ impl<'a> Scene<'a> {
     }
 
     /// Soft tissue without lungs and bones.
-    fn trunk(&self, x: f32, y: f32, side: f32, lung: InLung) -> f32 {
+    fn trunk(&self, x: f32, y: f32, side: f32) -> f32 {
         let a = self.anatomy;
         let out = x.abs();
         // Outline: neck, sloping shoulders, chest wall below the arms.
-        let neck = 0.20 + 0.04 * a.habitus;
-        let shoulder = y - (-0.97 + 0.20 * ((out - neck) / 0.7).clamp(0.0, 1.0));
-        let wall = self.thorax.half_width * 1.0 + 0.08 + 0.13 * a.habitus;
+        let neck = 0.20 + 0.05 * a.habitus;
+        let slope = ((out - neck) / 0.75).clamp(0.0, 1.0);
+        let shoulder = y - (-1.02 + 0.12 * slope + 0.16 * slope * slope) - 0.10 * bump((out - neck) / 0.16);
+        let wall = self.thorax.half_width + 0.08 + 0.13 * a.habitus;
         let below_arm = step(y + 0.25, 0.25);
         let flank = wall + 0.9 * (1.0 - below_arm) - out;
         let body =
@@ -263,10 +264,11 @@ impl<'a> Scene<'a> {
         // Mediastinum and abdomen.
         let medial = step(self.thorax.mediastinum + 0.02 - (x - self.thorax.shift).abs(), 0.04);
         t += 0.10 * medial * step(y + 0.95, 0.2);
-        if lung.floor < 0.0 {
-            t += (0.14 + 0.10 * a.habitus) * step(-lung.floor, 0.05);
+        let below = y - self.thorax.abdomen(side, out);
+        if below > -0.05 {
+            t += (0.10 + 0.09 * a.habitus) * step(below, 0.05);
             if let Some((bubble_out, depth, radius)) = a.bubble.filter(|_| side > 0.0) {
-                let below = -lung.floor - depth;
+                let below = below - depth;
                 let across = (x - bubble_out) / 1.8;
                 t -= 0.22 * step(radius - (below * below + across * across).sqrt(), 0.03);
             }
@@ -380,13 +382,13 @@ impl<'a> Scene<'a> {
 /// The heart for a cardiothoracic ratio: a third lies right of the midline, the apex points down and left.
 fn heart(anatomy: &Anatomy, ratio: f32, dome: f32, shift: f32) -> Heart {
     let width = ratio * 2.0 * anatomy.half_width;
-    let half_height = (0.215 + 0.30 * (ratio - 0.44)) * anatomy.heart_height;
+    let half_height = (0.225 + 0.32 * (ratio - 0.44)) * anatomy.heart_height;
     Heart {
         x: shift + 0.165 * width,
-        y: dome + 0.03 - half_height * 0.92,
+        y: dome + 0.045 - half_height * 0.90,
         half_width: width / 2.0,
         half_height,
-        tilt: 0.42f32.sin_cos(),
+        tilt: 0.36f32.sin_cos(),
     }
 }
 
@@ -402,13 +404,13 @@ fn draw_vessels(scene: &Scene<'_>, side: usize, pose: Pose, draws: &mut Draws) -
             if which < 0.0 { -0.03 } else { -0.07 },
         );
         let down = (hilum.0 + which * 0.05, hilum.1 + 0.22);
-        layer.line(hilum, down, 0.075, 0.20 * strength);
-        layer.line((hilum.0, hilum.1 - 0.08), hilum, 0.08, 0.18 * strength);
+        layer.line(hilum, down, 0.075, 0.15 * strength);
+        layer.line((hilum.0, hilum.1 - 0.08), hilum, 0.08, 0.13 * strength);
         for branch in 0..11 {
             let angle = -1.45 + 2.9 * (branch as f32 + 0.5) / 11.0 + tree.normal(0.0, 0.08);
             let from = if branch < 6 { hilum } else { (hilum.0 + which * 0.04, hilum.1 + 0.12) };
             let length = tree.uniform(0.38, 0.62);
-            let bend = tree.normal(0.0, 0.35);
+            let bend = tree.normal(0.0, 0.6);
             draw_branch(
                 &mut layer,
                 &mut tree,
@@ -445,11 +447,11 @@ fn draw_branch(
         let part = piece as f32 / PIECES as f32;
         let (sine, cosine) = (angle + bend * part).sin_cos();
         let to = (at.0 + side * cosine * length / PIECES as f32, at.1 + sine * length / PIECES as f32);
-        layer.line(at, to, width * (1.0 - 0.7 * part), 0.17 * strength * (1.0 - 0.55 * part));
+        layer.line(at, to, width * (1.0 - 0.7 * part), 0.125 * strength * (1.0 - 0.65 * part));
         if generations > 0 && (piece == 1 || piece == 3) {
             let turn = tree.side() * tree.uniform(0.35, 0.75);
             let shorter = length * tree.uniform(0.40, 0.60);
-            let bend = tree.normal(0.0, 0.3);
+            let bend = tree.normal(0.0, 0.5);
             let (thin, faint) = (width * 0.6, strength * 0.75);
             draw_branch(layer, tree, to, side, angle + turn, bend, shorter, thin, faint, generations - 1);
         }
@@ -496,7 +498,7 @@ fn draw_lines(scene: &Scene<'_>, findings: &Findings, side: usize, pose: Pose, d
 
 /// Exposure, collimation and noise.
 fn expose(thickness: Vec<f32>, side: usize, draws: &mut Draws) -> Film {
-    let gain = draws.normal(1.12, 0.06);
+    let gain = draws.normal(1.12, 0.09);
     let offset = draws.normal(-0.07, 0.02);
     let gamma = draws.normal(1.05, 0.10);
     let noise = draws.uniform(0.006, 0.022);
@@ -508,7 +510,9 @@ fn expose(thickness: Vec<f32>, side: usize, draws: &mut Draws) -> Film {
         for (column, pixel) in line.iter_mut().enumerate() {
             let x = (column as f32 + 0.5) / half_side - 1.0;
             let uneven = 1.0 + tilt.0 * x + tilt.1 * y;
-            *pixel = gain * uneven * pixel.max(0.0).powf(gamma) + offset;
+            let exposed = gain * uneven * pixel.max(0.0).powf(gamma) + offset;
+            // The shoulder of the film's curve: dense tissue keeps some contrast instead of clipping.
+            *pixel = if exposed > 0.7 { 0.7 + 0.3 * (1.0 - (-(exposed - 0.7) / 0.3).exp()) } else { exposed };
         }
     }
     for pair in pixels.chunks_mut(2) {
