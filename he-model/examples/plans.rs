@@ -4,6 +4,9 @@ use he_model::zoo::{Architecture, Recipe, random};
 use he_model::{PlanOptions, Shape, plan};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
+    // Optionally the budget for keys, in MiB.
+    let budget = std::env::args().nth(1).and_then(|v| v.parse().ok()).unwrap_or(4096usize);
+    let options = PlanOptions { max_key_bytes: budget << 20, ..PlanOptions::default() };
     let sides = [Shape::new(4, 8, 8), Shape::new(8, 16, 16), Shape::new(4, 32, 32)];
     for architecture in
         [Architecture::LeNet, Architecture::VggNet, Architecture::HefNet, Architecture::ResNet(20)]
@@ -14,7 +17,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let graph = random(&recipe, 1)?;
             let name = format!("{}{} {input}", architecture.name(), if se { "+SE" } else { "" });
             let start = std::time::Instant::now();
-            match plan(&graph, &PlanOptions::default()) {
+            match plan(&graph, &options) {
                 Err(error) => println!("{name:24} {error}"),
                 Ok(plan) => {
                     let took = start.elapsed().as_secs_f64();

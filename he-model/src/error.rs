@@ -160,6 +160,16 @@ pub enum ModelError {
         /// Bits left.
         bits: f64,
     },
+    /// The keys are larger than the budget.
+    #[error(
+        "the evaluation keys would take {needed} MiB, the budget is {budget} MiB: raise the budget or use a smaller network"
+    )]
+    KeyBudget {
+        /// MiB needed.
+        needed: usize,
+        /// MiB allowed.
+        budget: usize,
+    },
     /// No parameters fit.
     #[error("no parameters fit: {reason}")]
     NoParameters {

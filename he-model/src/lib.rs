@@ -11,6 +11,7 @@
 //! - Nothing read from a file panics or allocates before its size was checked.
 
 mod error;
+mod file;
 pub mod graph;
 pub mod interpret;
 pub mod layout;
@@ -23,6 +24,7 @@ pub mod schedule;
 pub mod zoo;
 
 pub use error::{GraphError, ModelError};
+pub use file::{FileError, HeModel, Preprocessing};
 pub use graph::{
     AvgPool, Bias, ChannelAffine, Conv2d, Graph, GraphLiteral, Linear, Node, NodeId, NodeLiteral, Op,
     Polynomial, Shape,

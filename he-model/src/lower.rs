@@ -15,6 +15,8 @@ mod polynomial;
 mod pool;
 mod vector;
 
+use std::collections::BTreeSet;
+
 use crate::graph::{Graph, NodeId, Op, Shape};
 use crate::layout::{Grid, Layout};
 use crate::program::{Builder, Instruction, PlainScale, Program, ValueId};
@@ -34,6 +36,8 @@ pub struct Packing {
     pub precise: bool,
     /// Bits of the weights where weights and mask share a prime.
     pub weight_bits: u32,
+    /// How many hoisted rotations one more key is worth: 0 for the fastest program, more for fewer keys.
+    pub key_weight: u32,
 }
 
 /// A tensor during lowering.
@@ -104,6 +108,7 @@ pub fn lower(graph: &Graph, packing: &Packing) -> Result<Program, ModelError> {
         builder: Builder::new(slots),
         done: vec![None; graph.nodes().len()],
         hints: hints(graph),
+        rotations: BTreeSet::new(),
     };
     let wanted = lowering.wanted();
     for (i, _) in wanted.iter().enumerate().filter(|(_, wanted)| **wanted) {
@@ -122,6 +127,8 @@ struct Lowering<'a> {
     done: Vec<Option<Tensor>>,
     /// For a linear node whose only reader is a polynomial: by what its stored values are multiplied.
     hints: Vec<Option<Vec<f64>>>,
+    /// Rotations that some layer makes already.
+    rotations: BTreeSet<i64>,
 }
 
 impl Lowering<'_> {

@@ -38,7 +38,7 @@ impl Default for PlanOptions {
         Self {
             log_ring_degree: None,
             security: SecurityLevel::Classical128,
-            max_key_bytes: 8 << 30,
+            max_key_bytes: 4 << 30,
             precise: None,
             weight_bits: 15,
         }
@@ -137,25 +137,40 @@ fn at_degree(
     let slots = 1usize << (log_n - 1);
     let (mut best, mut last): (Option<(f64, Plan)>, _) = (None, None);
     for packing in packings(graph, slots, precise, options.weight_bits) {
-        let tried = lower(graph, &packing).and_then(|program| {
-            let limbs = depth(&program) + BASE_LEVEL + 1;
-            let ring = RingParameters::choose(log_n, limbs, options.security)?;
-            let plan = Plan { packing, ring, scale_bits: PRIME_BITS, base_level: BASE_LEVEL };
-            let trace = plan.trace(&program)?;
-            if trace.key_bytes > options.max_key_bytes {
-                let (has, may) = (trace.key_bytes >> 20, options.max_key_bytes >> 20);
-                let reason = format!("the evaluation keys would take {has} MiB, the budget is {may} MiB");
-                return Err(ModelError::NoParameters { reason });
+        // Fewer keys only where the fastest program needs more than the budget.
+        for key_weight in [0, 2, 8, 32] {
+            let tried = attempt(graph, options, log_n, Packing { key_weight, ..packing });
+            let over_budget = matches!(tried, Err(ModelError::KeyBudget { .. }));
+            match tried {
+                Ok((cost, plan)) if best.as_ref().is_none_or(|(c, _)| cost < *c) => best = Some((cost, plan)),
+                Ok(_) => {}
+                Err(error) => last = Some(error),
             }
-            Ok((trace.seconds(), plan))
-        });
-        match tried {
-            Ok((cost, plan)) if best.as_ref().is_none_or(|(c, _)| cost < *c) => best = Some((cost, plan)),
-            Ok(_) => {}
-            Err(error) => last = Some(error),
+            if !over_budget {
+                break;
+            }
         }
     }
     (best, last)
+}
+
+/// Predicted seconds and plan with one packing.
+fn attempt(
+    graph: &Graph,
+    options: &PlanOptions,
+    log_n: u32,
+    packing: Packing,
+) -> Result<(f64, Plan), ModelError> {
+    let program = lower(graph, &packing)?;
+    let limbs = depth(&program) + BASE_LEVEL + 1;
+    let ring = RingParameters::choose(log_n, limbs, options.security)?;
+    let plan = Plan { packing, ring, scale_bits: PRIME_BITS, base_level: BASE_LEVEL };
+    let trace = plan.trace(&program)?;
+    if trace.key_bytes > options.max_key_bytes {
+        let (needed, budget) = (trace.key_bytes >> 20, options.max_key_bytes >> 20);
+        return Err(ModelError::KeyBudget { needed, budget });
+    }
+    Ok((trace.seconds(), plan))
 }
 
 /// The packings worth trying: lanes from what just fits down to a quarter of it, guard columns for the kernels there are.
@@ -173,7 +188,7 @@ fn packings(graph: &Graph, slots: usize, precise: bool, weight_bits: u32) -> Vec
         let most = (slots / cells.max(1) + 1).next_power_of_two() / 2;
         let most = most.min(widest).max(1);
         for lanes in [most, most / 2, most / 4].into_iter().filter(|l| *l > 0) {
-            packings.push(Packing { slots, lanes, guard, precise, weight_bits });
+            packings.push(Packing { slots, lanes, guard, precise, weight_bits, key_weight: 0 });
         }
     }
     packings.dedup();

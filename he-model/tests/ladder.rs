@@ -10,7 +10,8 @@ use he_model::{
     Shape, lower,
 };
 
-const PACKING: Packing = Packing { slots: 4096, lanes: 4, guard: 4, precise: false, weight_bits: 16 };
+const PACKING: Packing =
+    Packing { slots: 4096, lanes: 4, guard: 4, precise: false, weight_bits: 16, key_weight: 1 };
 
 fn check(graph: &Graph, packing: &Packing) {
     let program = lower(graph, packing).unwrap();
@@ -170,5 +171,8 @@ fn resnet20_at_the_size_of_the_paper() {
     let architecture = Architecture::ResNet(20);
     let recipe = Recipe { architecture, input, labels: 14, se: false, post_add_activation: false, shrink: 1 };
     let graph = random(&recipe, 3).unwrap();
-    check(&graph, &Packing { slots: 1 << 15, lanes: 16, guard: 1, precise: false, weight_bits: 16 });
+    check(
+        &graph,
+        &Packing { slots: 1 << 15, lanes: 16, guard: 1, precise: false, weight_bits: 16, key_weight: 1 },
+    );
 }

@@ -82,9 +82,22 @@ impl Lowering<'_> {
             }
         }
         let offsets: BTreeSet<(i64, i64)> = plains.iter().flat_map(|p| p.keys().map(|k| k.1)).collect();
-        let split = Split::choose(&offsets, row, x.values.len());
+        let split = self.split(&offsets, row, x.values.len());
         let sums: Vec<_> = plains.into_iter().map(|p| self.linear_map(x, p, &split)).collect();
         sums
+    }
+
+    /// Baby and giant steps for these rotations, preferring those that have a key already.
+    pub(super) fn split(&mut self, offsets: &BTreeSet<(i64, i64)>, row: i64, inputs: usize) -> Split {
+        let slots = self.packing.slots as i64;
+        let weight = f64::from(self.packing.key_weight);
+        let known = |r: i64| r.rem_euclid(slots) == 0 || self.rotations.contains(&r.rem_euclid(slots));
+        let split = Split::choose(offsets, row, inputs, |r| if known(r) { 0.0 } else { weight });
+        for offset in offsets {
+            let (baby, giant) = split.split(*offset);
+            self.rotations.extend([baby.rem_euclid(slots), giant.rem_euclid(slots)]);
+        }
+        split
     }
 
     /// One linear instruction from plaintexts that are given unrotated.

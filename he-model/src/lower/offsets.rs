@@ -28,8 +28,14 @@ impl Split {
         if self.rows_are_babies { (rows * self.row + baby, giant) } else { (baby, rows * self.row + giant) }
     }
 
-    /// The cheapest split for these offsets, as (row number, rest). `inputs` ciphertexts share the giant steps.
-    pub(super) fn choose(offsets: &BTreeSet<(i64, i64)>, row: i64, inputs: usize) -> Self {
+    /// The cheapest split for these offsets, as (row number, rest). `inputs` ciphertexts share the giant steps;
+    /// `new_key` is what a rotation costs for which there is no key yet, and zero for the others.
+    pub(super) fn choose(
+        offsets: &BTreeSet<(i64, i64)>,
+        row: i64,
+        inputs: usize,
+        new_key: impl Fn(i64) -> f64,
+    ) -> Self {
         let mut best: Option<(f64, Self)> = None;
         for rows_are_babies in [true, false] {
             for run in [1, 2, 4, 8, 16, 32, 64, 128] {
@@ -37,7 +43,8 @@ impl Split {
                 let steps: Vec<(i64, i64)> = offsets.iter().map(|o| split.split(*o)).collect();
                 let babies: BTreeSet<i64> = steps.iter().map(|s| s.0).collect();
                 let giants: BTreeSet<i64> = steps.iter().map(|s| s.1).collect();
-                let cost = (babies.len() * inputs) as f64 + GIANT_COST * giants.len() as f64;
+                let keys: f64 = babies.union(&giants).map(|r| new_key(*r)).sum();
+                let cost = (babies.len() * inputs) as f64 + GIANT_COST * giants.len() as f64 + keys;
                 if best.as_ref().is_none_or(|(c, _)| cost < *c) {
                     best = Some((cost, split));
                 }
@@ -54,7 +61,7 @@ mod tests {
     #[test]
     fn a_split_adds_up_to_the_rotation_and_saves_rotations() {
         let offsets: BTreeSet<(i64, i64)> = (-1..=1).flat_map(|r| (-31..=31).map(move |o| (r, o))).collect();
-        let split = Split::choose(&offsets, 528, 1);
+        let split = Split::choose(&offsets, 528, 1, |_| 0.0);
         let steps: Vec<(i64, i64)> = offsets.iter().map(|o| split.split(*o)).collect();
         for ((rows, rest), (baby, giant)) in offsets.iter().zip(&steps) {
             assert_eq!(rows * 528 + rest, baby + giant);

@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::conv::Plains;
-use super::offsets::Split;
 use super::{Lowering, Tensor};
 use crate::ModelError;
 use crate::graph::{Bias, Conv2d, Linear, NodeId, Op};
@@ -56,7 +55,7 @@ impl Lowering<'_> {
             }
         }
         let offsets: BTreeSet<(i64, i64)> = plains.iter().flat_map(|p| p.keys().map(|k| k.1)).collect();
-        let split = Split::choose(&offsets, 0, x.values.len());
+        let split = self.split(&offsets, 0, x.values.len());
         let values = plains.into_iter().map(|p| self.linear_map(&x, p, &split)).collect();
         let mut y = Tensor::unit(values, layout);
         self.add_constant(&mut y, |c, _| stored(c) * bias[c]);
