@@ -103,13 +103,13 @@ impl Modulus {
 
     /// x mod q for a signed word.
     #[inline(always)]
-    pub(crate) fn from_i64(self, x: i64) -> u32 {
+    pub(crate) fn reduce_i64(self, x: i64) -> u32 {
         x.rem_euclid(i64::from(self.q)) as u32
     }
 
     /// x mod q for a signed double word.
     #[inline]
-    pub(crate) fn from_i128(self, x: i128) -> u32 {
+    pub(crate) fn reduce_i128(self, x: i128) -> u32 {
         x.rem_euclid(i128::from(self.q)) as u32
     }
 }
@@ -130,7 +130,7 @@ mod tests {
             prop_assert_eq!(u64::from(m.mul(a, b)), u64::from(a) * u64::from(b) % q);
             prop_assert_eq!(u64::from(m.add(a, b)), (u64::from(a) + u64::from(b)) % q);
             prop_assert_eq!(m.add(m.sub(a, b), b), a);
-            prop_assert_eq!(i128::from(m.from_i64(x)), i128::from(x).rem_euclid(i128::from(q)));
+            prop_assert_eq!(i128::from(m.reduce_i64(x)), i128::from(x).rem_euclid(i128::from(q)));
             prop_assert_eq!(m.mul_montgomery(m.to_montgomery(a), b), m.mul(a, b));
             if a != 0 {
                 prop_assert_eq!(m.mul(a, m.invert(a)), 1);

@@ -93,7 +93,7 @@ mod tests {
             (0..n as i128).map(|i| (i - 32) * 1_234_567_890_123_456_789_012_345 / 64 + i).collect();
         let mut y: Vec<u32> = Vec::new();
         for (i, m) in sources.iter().enumerate() {
-            let mut limb: Vec<u32> = values.iter().map(|&x| m.from_i128(x)).collect();
+            let mut limb: Vec<u32> = values.iter().map(|&x| m.reduce_i128(x)).collect();
             conversion.weigh(i, &mut limb);
             y.extend(limb);
         }
@@ -103,7 +103,7 @@ mod tests {
         kernels::convert(&mut out, &y, &v, n, &tables.iter().collect::<Vec<_>>());
         for (limb, p) in out.chunks(n).zip(targets) {
             for (&got, &x) in limb.iter().zip(&values) {
-                assert_eq!(got, p.from_i128(x));
+                assert_eq!(got, p.reduce_i128(x));
             }
         }
     }

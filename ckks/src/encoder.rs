@@ -101,7 +101,7 @@ impl Encoder {
             let mut poly = Poly::<Coefficient>::zero(p, level + 1, special);
             poly.for_each_limb(p, |_, m, limb| {
                 for (x, &v) in limb.iter_mut().zip(&quantised) {
-                    *x = m.from_i128(v as i128);
+                    *x = m.reduce_i128(v as i128);
                 }
             });
             poly
@@ -167,7 +167,7 @@ pub(crate) fn centred_values(parameters: &Parameters, poly: &Poly<Coefficient>) 
                 let m = moduli[i];
                 let mut rest = poly.limb(i)[at];
                 for j in 0..i {
-                    rest = m.mul(m.sub(rest, m.from_i64(digits[j])), inverses[i][j]);
+                    rest = m.mul(m.sub(rest, m.reduce_i64(digits[j])), inverses[i][j]);
                 }
                 let q = i64::from(m.value());
                 digits[i] = i64::from(rest) - if i64::from(rest) > q / 2 { q } else { 0 };

@@ -211,7 +211,7 @@ impl Evaluator {
         let integer = integer(v, scale)?;
         let scale = self.product_scale("mul_scalar", a.scale, scale, a.level())?;
         let mut product = Ciphertext { c: a.c.clone(), scale };
-        product.c.iter_mut().for_each(|c| c.scale_limbs(&self.parameters, |_, m| m.from_i128(integer)));
+        product.c.iter_mut().for_each(|c| c.scale_limbs(&self.parameters, |_, m| m.reduce_i128(integer)));
         Ok(product)
     }
 
@@ -224,7 +224,7 @@ impl Evaluator {
         let integer = integer(v, a.scale)?;
         let mut sum = a.clone();
         sum.c[0].for_each_limb(&self.parameters, |_, m, limb| {
-            let v = m.from_i128(integer);
+            let v = m.reduce_i128(integer);
             limb.iter_mut().for_each(|x| *x = m.add(*x, v));
         });
         Ok(sum)

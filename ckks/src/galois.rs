@@ -45,6 +45,7 @@ impl GaloisElement {
     }
 
     /// The automorphism that undoes this one.
+    #[cfg(any(test, feature = "secret-key"))]
     pub(crate) fn inverse(self, degree: usize) -> Self {
         // The group of odd residues mod 2N has exponent N/2: g^(N/2 - 1) = g^-1.
         let mask = 2 * degree as u64 - 1;
@@ -65,7 +66,7 @@ impl GaloisElement {
         let mask = 2 * degree as u64 - 1;
         (0..degree as u32)
             .map(|i| {
-                let exponent = u64::from(2 * (i.reverse_bits() >> shift) + 1) * u64::from(self.0) & mask;
+                let exponent = (u64::from(2 * (i.reverse_bits() >> shift) + 1) * u64::from(self.0)) & mask;
                 ((exponent as u32) >> 1).reverse_bits() >> shift
             })
             .collect()

@@ -117,6 +117,7 @@ kernels! {
     }
 
     /// out -= a b.
+    #[cfg(feature = "secret-key")]
     fn sub_product(out: &mut [u32], a: &[u32], b: &[u32], m: Modulus) {
         for ((x, &y), &z) in out.iter_mut().zip(a).zip(b) {
             *x = m.sub(*x, m.mul(y, z));

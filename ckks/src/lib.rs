@@ -1,4 +1,21 @@
 //! RNS-CKKS homomorphic encryption: ring, encoder, keys, evaluator, linear maps and wire format.
+//!
+//! **Invariants.** Primes are below 2^30 and = 1 mod 2N, one `u32` limb each. Residues are fully reduced, always. A ciphertext at level l has
+//! l + 1 limbs. Results do not depend on the number of threads or on the instruction set. Types that can hold, make or
+//! use a secret key exist only with the feature `secret-key`, which a server leaves out.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | `arith`, `primes`, `ntt`, `kernels` | one prime: Montgomery arithmetic, transforms, and the inner loops (the only `unsafe`) |
+//! | `poly`, `galois`, `basis`, `sampling` | polynomials in residue form, automorphisms, basis conversion, randomness |
+//! | `parameters`, `security` | literal to checked parameters, the 128-bit bounds, shapes of keys |
+//! | `embedding`, `encoder`, `plaintext` | slots to polynomials and back; plaintexts of short period at the cost of their period |
+//! | `encryptor`, `secret` | public-key encryption; secret key, key generation and decryption |
+//! | `key_switch`, `evaluation_keys`, `evaluator` | hybrid key switching, keys cut to their level, operations and linear maps |
+//! | `wire` | versioned bytes of every object |
+//!
+//! Source of the scheme: Cheon, Han, Kim, Kim and Song, A full RNS variant of approximate homomorphic encryption (2018).
+
 mod arith;
 mod basis;
 mod ciphertext;
@@ -20,6 +37,7 @@ mod sampling;
 #[cfg(feature = "secret-key")]
 mod secret;
 mod security;
+mod wire;
 
 pub use ciphertext::{Ciphertext, Product};
 pub use encoder::Encoder;
@@ -35,3 +53,4 @@ pub use poly::{Coefficient, Evaluation, Poly};
 #[cfg(feature = "secret-key")]
 pub use secret::{Decryptor, KeyGenerator, SecretKey};
 pub use security::{SecretDistribution, Security};
+pub use wire::Wire;

@@ -68,7 +68,7 @@ impl PeriodicPlaintext {
     /// The values modulo prime `i` of a polynomial with `limbs` limbs: one for each run of positions.
     pub(crate) fn values(&self, parameters: &Parameters, limbs: usize, i: usize) -> Vec<u32> {
         let table = parameters.table(limbs, i);
-        let mut values: Vec<u32> = self.coefficients.iter().map(|&c| table.modulus.from_i64(c)).collect();
+        let mut values: Vec<u32> = self.coefficients.iter().map(|&c| table.modulus.reduce_i64(c)).collect();
         table.transform(values.len()).forward(&mut values);
         values
     }

@@ -145,13 +145,14 @@ impl Poly<Coefficient> {
         let mut poly = Self::zero(parameters, limbs, special);
         poly.for_each_limb(parameters, |_, m, limb| {
             for (x, &v) in limb.iter_mut().zip(values) {
-                *x = m.from_i64(v);
+                *x = m.reduce_i64(v);
             }
         });
         poly
     }
 
     /// Reduces small signed coefficients, |v| < q for every prime, without a division or a branch.
+    #[cfg(feature = "secret-key")]
     pub(crate) fn from_small(parameters: &Parameters, limbs: usize, special: usize, values: &[i32]) -> Self {
         let mut poly = Self::zero(parameters, limbs, special);
         poly.for_each_limb(parameters, |_, m, limb| kernels::from_small(limb, values, m));

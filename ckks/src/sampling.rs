@@ -22,6 +22,7 @@ const SPECIAL_STREAM: u64 = 1 << 16;
 /// A seed from which a public uniform polynomial is expanded.
 pub(crate) type Seed = [u8; 32];
 
+#[cfg(feature = "secret-key")]
 pub(crate) fn seed(rng: &mut impl CryptoRng) -> Seed {
     let mut seed = [0; 32];
     rng.fill_bytes(&mut seed);

@@ -1,5 +1,6 @@
 //! Every operation on toy parameters, against the same operation on clear slots.
 #![cfg(feature = "secret-key")]
+#![allow(clippy::unwrap_used)]
 
 use ckks::{
     Ciphertext, Complex64, Decryptor, Diagonal, Encoder, Encryptor, EvaluationKeyRequest, EvaluationKeys,

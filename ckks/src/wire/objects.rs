@@ -1,0 +1,248 @@
+//! The content of each kind of object.
+
+use std::io::{Read, Write};
+
+use super::stream::{Reader, Writer};
+use super::{Content, Kind, read_header, write_header};
+use crate::ciphertext::Ciphertext;
+use crate::encryptor::PublicKey;
+use crate::error::{Error, Result};
+use crate::evaluation_keys::{EvaluationKeys, GaloisKey, RelinearizationKey, SwitchingKey};
+use crate::galois::GaloisElement;
+use crate::parameters::{Parameters, ParametersLiteral};
+use crate::poly::{Evaluation, Poly};
+#[cfg(feature = "secret-key")]
+use crate::secret::SecretKey;
+use crate::security::{SecretDistribution, Security};
+
+fn write_poly<W: Write>(p: &Parameters, poly: &Poly<Evaluation>, to: &mut Writer<W>) -> Result<()> {
+    if poly.degree() != p.ring_degree() {
+        return Err(Error::Parameters { what: "the polynomial" });
+    }
+    to.words(poly.data())
+}
+
+/// A polynomial whose size is already known to be one of the parameters'.
+fn read_poly<R: Read>(
+    p: &Parameters,
+    limbs: usize,
+    special: usize,
+    from: &mut Reader<R>,
+) -> Result<Poly<Evaluation>> {
+    let mut poly = Poly::zero(p, limbs, special);
+    for (i, limb) in poly.data_mut().chunks_exact_mut(p.ring_degree()).enumerate() {
+        from.residues(limb, p.table(limbs, i).modulus.value())?;
+    }
+    Ok(poly)
+}
+
+fn read_level<R: Read>(p: &Parameters, from: &mut Reader<R>) -> Result<usize> {
+    let level = usize::from(from.u16()?);
+    if level > p.max_level() {
+        return Err(from.invalid(format!("level {level} of {}", p.max_level())));
+    }
+    Ok(level)
+}
+
+impl Content for Ciphertext {
+    const KIND: Kind = Kind::Ciphertext;
+    const NAME: &'static str = "ciphertext";
+
+    fn write_content<W: Write>(&self, p: &Parameters, to: &mut Writer<W>) -> Result<()> {
+        to.u16(self.level() as u16)?;
+        to.f64(self.scale)?;
+        self.c.iter().try_for_each(|c| write_poly(p, c, to))
+    }
+
+    fn read_content<R: Read>(p: &Parameters, from: &mut Reader<R>) -> Result<Self> {
+        let level = read_level(p, from)?;
+        let scale = from.f64()?;
+        p.check_scale("reading a ciphertext", scale, level).map_err(|e| from.invalid(e.to_string()))?;
+        let c = [read_poly(p, level + 1, 0, from)?, read_poly(p, level + 1, 0, from)?];
+        Ok(Self { c, scale })
+    }
+}
+
+impl Content for PublicKey {
+    const KIND: Kind = Kind::PublicKey;
+    const NAME: &'static str = "public key";
+
+    fn write_content<W: Write>(&self, p: &Parameters, to: &mut Writer<W>) -> Result<()> {
+        to.bytes(&self.seed)?;
+        write_poly(p, &self.b, to)
+    }
+
+    fn read_content<R: Read>(p: &Parameters, from: &mut Reader<R>) -> Result<Self> {
+        let seed = from.array()?;
+        Ok(Self::new(p, seed, read_poly(p, p.max_level() + 1, 0, from)?))
+    }
+}
+
+fn write_key<W: Write>(p: &Parameters, key: &SwitchingKey, to: &mut Writer<W>) -> Result<()> {
+    to.u16(key.level as u16)?;
+    to.u16(key.shape.digit_limbs as u16)?;
+    to.u16(key.shape.special as u16)?;
+    to.bytes(&key.seed)?;
+    key.halves[0].iter().try_for_each(|b| write_poly(p, b, to))
+}
+
+fn read_key<R: Read>(p: &Parameters, from: &mut Reader<R>) -> Result<SwitchingKey> {
+    let level = read_level(p, from)?;
+    let shape = p.key_shape(level);
+    let found = (usize::from(from.u16()?), usize::from(from.u16()?));
+    if found != (shape.digit_limbs, shape.special) {
+        return Err(from.invalid(format!("key shape {found:?} where {shape:?} belongs to level {level}")));
+    }
+    let seed = from.array()?;
+    let bodies = (0..shape.digits(level + 1))
+        .map(|_| read_poly(p, level + 1, shape.special, from))
+        .collect::<Result<_>>()?;
+    Ok(SwitchingKey::new(p, level, shape, seed, bodies))
+}
+
+impl Content for RelinearizationKey {
+    const KIND: Kind = Kind::RelinearizationKey;
+    const NAME: &'static str = "relinearisation key";
+
+    fn write_content<W: Write>(&self, p: &Parameters, to: &mut Writer<W>) -> Result<()> {
+        write_key(p, &self.key, to)
+    }
+
+    fn read_content<R: Read>(p: &Parameters, from: &mut Reader<R>) -> Result<Self> {
+        Ok(Self { key: read_key(p, from)? })
+    }
+}
+
+impl Content for GaloisKey {
+    const KIND: Kind = Kind::GaloisKey;
+    const NAME: &'static str = "Galois key";
+
+    fn write_content<W: Write>(&self, p: &Parameters, to: &mut Writer<W>) -> Result<()> {
+        to.u32(self.element().exponent())?;
+        write_key(p, &self.key, to)
+    }
+
+    fn read_content<R: Read>(p: &Parameters, from: &mut Reader<R>) -> Result<Self> {
+        let exponent = from.u32()?;
+        let Some(element) = GaloisElement::from_exponent(exponent, p.ring_degree()) else {
+            return Err(from.invalid(format!("X -> X^{exponent} is not an automorphism of the ring")));
+        };
+        Ok(Self::new(p, element, read_key(p, from)?))
+    }
+}
+
+impl Content for EvaluationKeys {
+    const KIND: Kind = Kind::EvaluationKeys;
+    const NAME: &'static str = "set of evaluation keys";
+
+    fn write_content<W: Write>(&self, p: &Parameters, to: &mut Writer<W>) -> Result<()> {
+        to.u32(self.relinearization_keys().len() as u32)?;
+        to.u32(self.galois_keys().count() as u32)?;
+        self.relinearization_keys().iter().try_for_each(|key| key.write_content(p, to))?;
+        self.galois_keys().try_for_each(|key| key.write_content(p, to))
+    }
+
+    fn read_content<R: Read>(p: &Parameters, from: &mut Reader<R>) -> Result<Self> {
+        let (relinearization, galois) = (from.u32()?, from.u32()?);
+        // Keys are kept as they arrive, so a false count runs into the end of the input, not into memory.
+        let mut keys = Self::new();
+        for _ in 0..relinearization {
+            keys.insert_relinearization(RelinearizationKey::read_content(p, from)?);
+        }
+        for _ in 0..galois {
+            keys.insert_galois(GaloisKey::read_content(p, from)?);
+        }
+        let kept = (keys.relinearization_keys().len() as u32, keys.galois_keys().count() as u32);
+        if kept != (relinearization, galois) {
+            return Err(from.invalid("it holds one key twice"));
+        }
+        Ok(keys)
+    }
+}
+
+#[cfg(feature = "secret-key")]
+impl Content for SecretKey {
+    const KIND: Kind = Kind::SecretKey;
+    const NAME: &'static str = "secret key";
+
+    fn write_content<W: Write>(&self, _: &Parameters, to: &mut Writer<W>) -> Result<()> {
+        let bytes: zeroize::Zeroizing<Vec<u8>> =
+            zeroize::Zeroizing::new(self.coefficients.iter().map(|&c| (c + 1) as u8).collect());
+        to.bytes(&bytes)
+    }
+
+    fn read_content<R: Read>(p: &Parameters, from: &mut Reader<R>) -> Result<Self> {
+        let mut bytes = zeroize::Zeroizing::new(vec![0; p.ring_degree()]);
+        from.bytes(&mut bytes)?;
+        if bytes.iter().any(|&b| b > 2) {
+            return Err(from.invalid("a coefficient is not -1, 0 or 1"));
+        }
+        Ok(Self { coefficients: bytes.iter().map(|&b| i32::from(b) - 1).collect() })
+    }
+}
+
+const PARAMETERS: &str = "set of parameters";
+
+impl Parameters {
+    /// The parameters as bytes: the numbers of their literal.
+    ///
+    /// # Errors
+    /// None in practice: writing to memory does not fail.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let mut to = Writer::new(&mut bytes, PARAMETERS);
+        write_header(&mut to, Kind::Parameters, self.digest())?;
+        let literal = self.literal();
+        let SecretDistribution::UniformTernary = literal.secret;
+        let security = match literal.security {
+            Security::Classical128 => 0,
+            Security::Quantum128 => 1,
+            Security::InsecureForTests => 2,
+        };
+        to.bytes(&[literal.log_ring_degree as u8, 0, security])?;
+        for sizes in [&literal.modulus_bits, &literal.special_bits] {
+            let sizes: Vec<u8> = sizes.iter().map(|&b| b as u8).collect();
+            to.bytes(&[sizes.len() as u8])?;
+            to.bytes(&sizes)?;
+        }
+        to.finish()?;
+        Ok(bytes)
+    }
+
+    /// Reads and checks parameters.
+    ///
+    /// # Errors
+    /// [`Error::Wire`] for bytes that are not a literal, or any error of [`ParametersLiteral::build`].
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        let mut from = Reader::new(bytes, PARAMETERS);
+        let digest = read_header(&mut from, Kind::Parameters)?;
+        let log_ring_degree = u32::from(from.u8()?);
+        let secret = match from.u8()? {
+            0 => SecretDistribution::UniformTernary,
+            n => return Err(from.invalid(format!("secret distribution {n}"))),
+        };
+        let security = match from.u8()? {
+            0 => Security::Classical128,
+            1 => Security::Quantum128,
+            2 => Security::InsecureForTests,
+            n => return Err(from.invalid(format!("security mode {n}"))),
+        };
+        let mut sizes = || -> Result<Vec<u32>> {
+            let count = from.u8()?;
+            (0..count).map(|_| Ok(u32::from(from.u8()?))).collect()
+        };
+        let literal = ParametersLiteral {
+            log_ring_degree,
+            modulus_bits: sizes()?,
+            special_bits: sizes()?,
+            secret,
+            security,
+        };
+        from.finish()?;
+        let parameters = literal.build()?;
+        if parameters.digest() != digest {
+            return Err(Error::Parameters { what: PARAMETERS });
+        }
+        Ok(parameters)
+    }
+}
