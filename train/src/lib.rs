@@ -1,1 +1,43 @@
 //! Training loops, checkpoints, TensorBoard logs and the configuration types.
+//!
+//! A run is one TOML file ([`Config`]) and one folder ([`Session`]). Its stages are functions that pick up where
+//! they stopped:
+//!
+//! | stage | reads | writes |
+//! |---|---|---|
+//! | [`train_vqgan`] | films | `vqgan/model.safetensors` |
+//! | [`encode_latents`] | films, the VQGAN | `latents.safetensors` |
+//! | [`train_classifier`] | latents | `classifier/model.safetensors` |
+//! | [`evaluate`] | latents, the classifier | figures |
+//!
+//! Invariants:
+//!
+//! - Every random choice derives from the run's seed and the step: an interrupted and resumed run
+//!   computes the weights of an uninterrupted one, bit for bit on the CPU.
+//! - Weights are kept by validation films; test films are looked at by [`evaluate`] alone.
+//! - A file is whole or absent ([`files`]); a checkpoint says what it is and is checked when read ([`checkpoint`]).
+
+pub mod checkpoint;
+pub mod config;
+pub mod files;
+pub mod films;
+pub mod history;
+pub mod optimizer;
+pub mod picture;
+pub mod progress;
+pub mod sampler;
+pub mod schedule;
+pub mod state;
+pub mod tensorboard;
+
+mod encode;
+mod error;
+mod session;
+mod vqgan_stage;
+
+pub use config::Config;
+pub use encode::encode_latents;
+pub use error::{Result, TrainError};
+pub use progress::{Progress, Terminal};
+pub use session::Session;
+pub use vqgan_stage::{VqganFigures, VqganReport, load_vqgan, train_vqgan};

@@ -1,0 +1,284 @@
+//! A run, as its TOML file says: where it is kept, its films, and the shape and training of both networks.
+//!
+//! Unknown fields are refused with their path, and so are values of a wrong type. The sections `[export]` and
+//! `[encrypted]` belong to the encrypted side, which this crate does not know: they are carried as they
+//! are, and read by [`section`] where they are used.
+
+mod read;
+
+use std::path::PathBuf;
+
+use burn::tensor::Device;
+use datasets::DataConfig;
+use serde::{Deserialize, Serialize};
+use vqgan::{
+    DiscriminatorConfig, VqganConfig,
+    loss::{AdversarialLoss, ReconstructionLoss},
+};
+
+use crate::{Result, TrainError, optimizer::AdamConfig, schedule::Schedule};
+
+pub use read::{parse, read, section};
+
+/// A whole run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where the run is kept and what it repeats from.
+    pub run: RunConfig,
+    /// The films.
+    pub data: DataConfig,
+    /// The VQGAN.
+    pub vqgan: VqganSection,
+    /// The classifier.
+    pub classifier: ClassifierSection,
+    /// Export to the encrypted side, see [`section`].
+    #[serde(default, skip_serializing_if = "toml::Table::is_empty")]
+    pub export: toml::Table,
+    /// Encrypted evaluation, see [`section`].
+    #[serde(default, skip_serializing_if = "toml::Table::is_empty")]
+    pub encrypted: toml::Table,
+}
+
+/// Where a run is kept and what it repeats from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunConfig {
+    /// Folder of the run.
+    pub dir: PathBuf,
+    /// Every random choice derives from this number.
+    #[serde(default)]
+    pub seed: u64,
+    /// `flex` (the CPU); other devices need a build with their feature.
+    #[serde(default = "flex")]
+    pub device: String,
+}
+
+fn flex() -> String {
+    "flex".to_owned()
+}
+
+impl RunConfig {
+    /// The device that [`RunConfig::device`] names.
+    ///
+    /// # Errors
+    ///
+    /// This build does not have it.
+    pub fn device(&self) -> Result<Device> {
+        match self.device.as_str() {
+            "flex" => Ok(Device::flex()),
+            #[cfg(feature = "cuda")]
+            "cuda" => Ok(Device::cuda(burn::tensor::DeviceIndex::Default)),
+            #[cfg(feature = "wgpu")]
+            "wgpu" => Ok(Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)),
+            #[cfg(feature = "vulkan")]
+            "vulkan" => Ok(Device::vulkan(burn::tensor::DeviceKind::DefaultDevice)),
+            other => Err(TrainError::Device { found: other.to_owned(), known: known_devices() }),
+        }
+    }
+}
+
+fn known_devices() -> String {
+    let mut known = vec!["flex"];
+    for (present, name) in [
+        (cfg!(feature = "cuda"), "cuda"),
+        (cfg!(feature = "wgpu"), "wgpu"),
+        (cfg!(feature = "vulkan"), "vulkan"),
+    ] {
+        if present {
+            known.push(name);
+        }
+    }
+    known.join(", ")
+}
+
+/// The VQGAN: shape and training.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VqganSection {
+    /// Shape.
+    pub model: VqganConfig,
+    /// Training.
+    pub train: VqganTraining,
+}
+
+/// How the VQGAN is trained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VqganTraining {
+    /// Steps of the optimizer.
+    pub steps: u64,
+    /// Films a step.
+    pub batch: usize,
+    /// Learning rate (4.5e-6 x batch in the paper).
+    pub learning_rate: f64,
+    /// How the learning rate changes over the steps.
+    #[serde(default)]
+    pub schedule: Schedule,
+    /// Adam's constants; left out, those of the paper: beta 0.5 and 0.9.
+    #[serde(default = "vqgan_adam")]
+    pub adam: AdamConfig,
+    /// Distance between a film and its reconstruction.
+    #[serde(default)]
+    pub reconstruction: ReconstructionLoss,
+    /// beta, the weight of the commitment term (0.25).
+    #[serde(default = "quarter")]
+    pub commitment: f64,
+    /// Weight of the whole quantisation loss (1).
+    #[serde(default = "one")]
+    pub codebook_weight: f64,
+    /// The codebook: warm-up, start and revival.
+    #[serde(default)]
+    pub codebook: CodebookTraining,
+    /// The discriminator; left out, there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub discriminator: Option<DiscriminatorTraining>,
+    /// Validate after so many steps, and at the end.
+    pub validate_every: u64,
+    /// At most so many validation films are reconstructed each time.
+    #[serde(default = "many_films")]
+    pub validation_films: usize,
+    /// Write `last.safetensors` after so many steps, and at each validation.
+    #[serde(default = "checkpoint_every")]
+    pub checkpoint_every: u64,
+}
+
+/// How the codebook is started and kept alive.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CodebookTraining {
+    /// Steps without quantisation before the codebook is started from the encoder's outputs.
+    pub warmup_steps: u64,
+    /// Encoder outputs that the k-means start looks at.
+    pub points: usize,
+    /// Iterations of the k-means start.
+    pub iterations: usize,
+    /// A code not chosen in so many steps moves to an encoder output; 0 never.
+    pub revive_after: u64,
+}
+
+impl Default for CodebookTraining {
+    fn default() -> Self {
+        Self { warmup_steps: 100, points: 16384, iterations: 10, revive_after: 200 }
+    }
+}
+
+/// How the discriminator is trained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DiscriminatorTraining {
+    /// Shape.
+    pub model: DiscriminatorConfig,
+    /// The step at which the game begins.
+    pub start: u64,
+    /// Factor on the adaptive weight (0.8 in the reference implementation).
+    #[serde(default = "disc_weight")]
+    pub weight: f64,
+    /// The game.
+    #[serde(default)]
+    pub loss: AdversarialLoss,
+    /// Learning rate; left out, that of the VQGAN.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub learning_rate: Option<f64>,
+}
+
+/// The classifier: shape and training.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClassifierSection {
+    /// Shape.
+    pub model: toml::Table,
+    /// Training.
+    pub train: ClassifierTraining,
+}
+
+/// How the classifier is trained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClassifierTraining {
+    /// Passes over the training films.
+    pub epochs: u64,
+    /// Films a step (128 in the paper).
+    pub batch: usize,
+    /// Learning rate (2e-4 in the paper).
+    pub learning_rate: f64,
+    /// How the learning rate changes over the steps.
+    #[serde(default)]
+    pub schedule: Schedule,
+    /// Adam's constants; left out, those of the paper: weight decay 5e-4, amsgrad.
+    #[serde(default = "classifier_adam")]
+    pub adam: AdamConfig,
+    /// Weight of the penalty on pre-activations outside their interval (0).
+    #[serde(default)]
+    pub range_penalty: f64,
+    /// Whether rare findings weigh more: each label's positives count `negatives / positives`, at most this (1: no).
+    #[serde(default = "one")]
+    pub largest_positive_weight: f64,
+}
+
+fn vqgan_adam() -> AdamConfig {
+    AdamConfig { beta_1: 0.5, beta_2: 0.9, ..AdamConfig::default() }
+}
+
+fn classifier_adam() -> AdamConfig {
+    AdamConfig { weight_decay: 5e-4, amsgrad: true, ..AdamConfig::default() }
+}
+
+fn quarter() -> f64 {
+    0.25
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+fn disc_weight() -> f64 {
+    0.8
+}
+
+fn many_films() -> usize {
+    256
+}
+
+fn checkpoint_every() -> u64 {
+    500
+}
+
+impl Config {
+    /// Checks what can be checked without data.
+    ///
+    /// # Errors
+    ///
+    /// Names the first field that cannot work.
+    pub fn validate(&self) -> Result<()> {
+        self.data.check()?;
+        self.vqgan.model.validate()?;
+        self.run.device()?;
+        let positive = |field: &'static str, value: f64| {
+            if value > 0.0 && value.is_finite() {
+                return Ok(());
+            }
+            let expected = "it must be a positive number".to_owned();
+            Err(TrainError::Value { field, found: value.to_string(), expected })
+        };
+        let vqgan = &self.vqgan.train;
+        let classifier = &self.classifier.train;
+        positive("vqgan.train.steps", vqgan.steps as f64)?;
+        positive("vqgan.train.batch", vqgan.batch as f64)?;
+        positive("vqgan.train.learning_rate", vqgan.learning_rate)?;
+        positive("vqgan.train.validate_every", vqgan.validate_every as f64)?;
+        positive("vqgan.train.checkpoint_every", vqgan.checkpoint_every as f64)?;
+        positive("vqgan.train.codebook.points", vqgan.codebook.points as f64)?;
+        positive("classifier.train.epochs", classifier.epochs as f64)?;
+        positive("classifier.train.batch", classifier.batch as f64)?;
+        positive("classifier.train.learning_rate", classifier.learning_rate)?;
+        if self.vqgan.model.side != self.data.side {
+            return Err(TrainError::Value {
+                field: "vqgan.model.side",
+                found: self.vqgan.model.side.to_string(),
+                expected: format!("it must be data.side, which is {}", self.data.side),
+            });
+        }
+        Ok(())
+    }
+}

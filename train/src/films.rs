@@ -1,0 +1,127 @@
+//! Films on their way into a training step: decoded ahead of it, kept where they fit into memory.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, OnceLock, mpsc},
+    thread,
+};
+
+use burn::tensor::{Device, Tensor, TensorData};
+use datasets::{DataError, FilmDataset};
+
+use crate::Result;
+
+/// Decoded films are kept if all of them take less than this many bytes.
+const KEEP_BYTES: usize = 1 << 30;
+/// Batches decoded ahead of the step that uses them.
+const AHEAD: usize = 3;
+
+/// Films of a data set, shared between the loop and the thread that reads ahead.
+#[derive(Clone)]
+pub struct Films {
+    dataset: Arc<FilmDataset>,
+    kept: Option<Arc<Vec<OnceLock<Vec<f32>>>>>,
+}
+
+impl Films {
+    /// The films of `dataset`, none of which is decoded yet.
+    #[must_use]
+    pub fn new(dataset: Arc<FilmDataset>) -> Self {
+        let bytes = dataset.len() * dataset.side() * dataset.side() * size_of::<f32>();
+        let kept =
+            (bytes < KEEP_BYTES).then(|| Arc::new((0..dataset.len()).map(|_| OnceLock::new()).collect()));
+        Self { dataset, kept }
+    }
+
+    /// The data set.
+    #[must_use]
+    pub fn dataset(&self) -> &FilmDataset {
+        &self.dataset
+    }
+
+    /// Pixels in `[0, 1]` of the given films, one after the other.
+    ///
+    /// # Errors
+    ///
+    /// As [`FilmDataset::films`].
+    pub fn pixels(&self, indices: &[usize]) -> std::result::Result<Vec<f32>, DataError> {
+        let Some(kept) = &self.kept else {
+            return Ok(self.dataset.films(indices)?.into_iter().flat_map(|film| film.pixels).collect());
+        };
+        let missing = indices.iter().copied().filter(|&i| kept[i].get().is_none()).collect::<Vec<_>>();
+        for (&i, film) in missing.iter().zip(self.dataset.films(&missing)?) {
+            let _ = kept[i].set(film.pixels);
+        }
+        Ok(indices.iter().filter_map(|&i| kept[i].get()).flatten().copied().collect())
+    }
+
+    /// The given films as the VQGAN sees them, `[batch, 1, side, side]` in `[-1, 1]`.
+    ///
+    /// # Errors
+    ///
+    /// As [`FilmDataset::films`].
+    pub fn tensor(&self, indices: &[usize], device: &Device) -> Result<Tensor<4>> {
+        Ok(to_tensor(self.pixels(indices)?, self.dataset.side(), device))
+    }
+
+    /// Reads the given batches ahead of their use, in their order.
+    #[must_use]
+    pub fn read_ahead(&self, batches: impl Iterator<Item = Vec<usize>> + Send + 'static) -> Batches {
+        let (send, receive) = mpsc::sync_channel(AHEAD);
+        let films = self.clone();
+        let side = self.dataset.side();
+        thread::spawn(move || {
+            for indices in batches {
+                let pixels = films.pixels(&indices);
+                let failed = pixels.is_err();
+                if send.send((indices, pixels)).is_err() || failed {
+                    break;
+                }
+            }
+        });
+        Batches { receive, side }
+    }
+}
+
+/// Batches that a thread reads ahead.
+pub struct Batches {
+    receive: mpsc::Receiver<(Vec<usize>, std::result::Result<Vec<f32>, DataError>)>,
+    side: usize,
+}
+
+impl Batches {
+    /// The next batch: its films and their pixels as `[batch, 1, side, side]` in `[-1, 1]`; `None` after the last.
+    ///
+    /// # Errors
+    ///
+    /// A film cannot be read.
+    pub fn next(&self, device: &Device) -> Result<Option<(Vec<usize>, Tensor<4>)>> {
+        let Ok((indices, pixels)) = self.receive.recv() else { return Ok(None) };
+        let tensor = to_tensor(pixels?, self.side, device);
+        Ok(Some((indices, tensor)))
+    }
+}
+
+/// Pixels in `[0, 1]` as `[batch, 1, side, side]` in `[-1, 1]`.
+pub fn to_tensor(pixels: Vec<f32>, side: usize, device: &Device) -> Tensor<4> {
+    let batch = pixels.len() / (side * side).max(1);
+    let pixels = pixels.into_iter().map(|p| 2.0 * p - 1.0).collect::<Vec<_>>();
+    Tensor::from_data(TensorData::new(pixels, [batch, 1, side, side]), device)
+}
+
+/// Values in `[-1, 1]` back to pixels in `[0, 1]`, one list per film.
+pub fn to_pixels(tensor: Tensor<4>) -> Vec<Vec<f32>> {
+    let [_, channels, height, width] = tensor.dims();
+    let values =
+        tensor.into_data().iter::<f32>().map(|v| ((v + 1.0) * 0.5).clamp(0.0, 1.0)).collect::<Vec<_>>();
+    values.chunks_exact((channels * height * width).max(1)).map(<[f32]>::to_vec).collect()
+}
+
+/// The given indices in consecutive batches.
+pub fn consecutive(indices: Vec<usize>, batch: usize) -> impl Iterator<Item = Vec<usize>> + Send {
+    let mut rest = VecDeque::from(indices);
+    std::iter::from_fn(move || {
+        let take = batch.min(rest.len());
+        (take > 0).then(|| rest.drain(..take).collect())
+    })
+}

@@ -1,0 +1,263 @@
+//! Training the VQGAN.
+//!
+//! One step: reconstruct a batch, add up reconstruction, quantisation and (after its start) adversarial losses, one
+//! Adam step for the autoencoder, one for the discriminator. The codebook starts as the k-means centres of the
+//! encoder's outputs after a warm-up without quantisation. Every random choice derives from the run's seed and the
+//! step, so a resumed run computes what an uninterrupted one would have.
+
+mod evaluation;
+mod step;
+
+use std::{path::Path, sync::Arc};
+
+use burn::tensor::Device;
+use datasets::{FilmDataset, Split};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use vqgan::{Vqgan, VqganConfig, codebook::CodeUsage};
+
+pub use evaluation::VqganFigures;
+
+use crate::{
+    Config, Result, Session, TrainError,
+    checkpoint::{Checkpoint, Kind, refusal},
+    films::Films,
+    history::History,
+    progress::Meter,
+    sampler::{batch_of_step, derived_seed},
+    session::{check_same_run, fingerprint},
+    state::{apply, collect, seeded},
+    tensorboard::EventWriter,
+};
+use step::Trainer;
+
+/// Figures are averaged over so many steps before they become a row.
+const LOG_EVERY: u64 = 20;
+
+/// What training the VQGAN gave.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VqganReport {
+    /// Steps done.
+    pub steps: u64,
+    /// Seconds of training over all sessions.
+    pub seconds: f64,
+    /// Figures on the validation films, of the weights that were kept.
+    pub best: VqganFigures,
+    /// Digest of the kept weights.
+    pub digest: String,
+}
+
+/// Where training stands: what a checkpoint carries besides tensors.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Progress {
+    step: u64,
+    discriminator_steps: u64,
+    seconds: f64,
+    idle: Vec<u64>,
+    best: Option<VqganFigures>,
+    best_digest: String,
+    history: History,
+}
+
+/// Trains the VQGAN in `session`'s run folder, from where it stands.
+///
+/// Writes `vqgan/model.safetensors` (best validation), `vqgan/last.safetensors`, `metrics.csv`, `metrics.json`,
+/// `reconstructions.png` and TensorBoard events. A finished run returns at once.
+///
+/// # Errors
+///
+/// Configuration, data or checkpoint cannot be used; the loss is no longer a number; or the user interrupted.
+pub fn train_vqgan(config: &Config, session: &Session<'_>) -> Result<VqganReport> {
+    config.validate()?;
+    let dataset = Arc::new(FilmDataset::open(&config.data)?);
+    let split = |split, advice| match dataset.indices(split) {
+        films if films.is_empty() => Err(TrainError::EmptySplit { split, advice }),
+        films => Ok(films),
+    };
+    let train = split(Split::Train, "check data.limits and the data set's own lists")?;
+    let mut validation = split(Split::Validation, "raise data.validation_fraction")?;
+    validation.truncate(config.vqgan.train.validation_films.max(1));
+    let films = Films::new(Arc::clone(&dataset));
+
+    let settings = &config.vqgan.train;
+    let folder = session.vqgan_dir();
+    let last = folder.join("last.safetensors");
+    let fingerprint = fingerprint(&[
+        ("run.seed", json!(config.run.seed)),
+        ("data", json!(dataset.digest())),
+        ("vqgan", json!(config.vqgan)),
+    ]);
+    let device = config.run.device()?.autodiff();
+    let (mut trainer, mut progress) = match Checkpoint::load(&last, Kind::Vqgan) {
+        Ok(checkpoint) => {
+            check_same_run(&last, &checkpoint, &fingerprint)?;
+            restore(config, &checkpoint, &last, &device)?
+        }
+        Err(TrainError::Missing { .. }) => (Trainer::new(config, &device)?, Progress::default()),
+        Err(error) => return Err(error),
+    };
+    if progress.step >= settings.steps
+        && let Some(best) = progress.best
+    {
+        let digest = progress.best_digest;
+        return Ok(VqganReport { steps: progress.step, seconds: progress.seconds, best, digest });
+    }
+    session.write_config(config)?;
+
+    let mut events = EventWriter::create(&folder)?;
+    let seed = derived_seed(config.run.seed, "vqgan order", 0);
+    let (order, batch, first) = (train.clone(), settings.batch, progress.step);
+    let batches =
+        films.read_ahead((first..settings.steps).map(move |step| batch_of_step(&order, batch, seed, step)));
+    let listener = session.progress();
+    listener.start("VQGAN", settings.steps, progress.step);
+    let mut meter = Meter::new();
+    let earlier = progress.seconds;
+    let mut averages = step::Averages::default();
+
+    while let Some((indices, x)) = batches.next(&device)? {
+        let step = progress.step;
+        if trainer.codebook_is_due(step) {
+            trainer.start_codebook(&films, &train, config.run.seed)?;
+            listener.note("codebook started from the encoder's outputs");
+        }
+        let losses = trainer.step(x, step, config.run.seed)?;
+        progress.step += 1;
+        progress.seconds = earlier + meter.seconds();
+        averages.add(&losses);
+        listener.step(progress.step, &meter.add(indices.len(), losses.reconstruction));
+
+        let at_end = progress.step == settings.steps;
+        if progress.step.is_multiple_of(LOG_EVERY) || at_end {
+            let figures = averages.take();
+            events.scalars(progress.step, figures.iter().map(|(name, value)| (name.as_str(), *value)))?;
+            progress.history.push(progress.step, figures.iter().map(|(name, value)| (name.as_str(), *value)));
+        }
+        let validate = progress.step.is_multiple_of(settings.validate_every) || at_end;
+        if validate {
+            let net = trainer.net_for_inference();
+            let quantise = trainer.quantises(step);
+            let (figures, grid) =
+                evaluation::evaluate(&net, quantise, &films, &validation, config.vqgan.model.codes)?;
+            events.scalars(progress.step, figures.named())?;
+            events.picture(progress.step, "validation/films_and_reconstructions", &grid)?;
+            grid.save(&folder.join("reconstructions.png"))?;
+            progress.history.push(progress.step, figures.named());
+            // Weights that were never quantised make latents that no codebook knows.
+            if (quantise || at_end) && progress.best.as_ref().is_none_or(|best| figures.psnr > best.psnr) {
+                let checkpoint = model_checkpoint(config, &net, &figures, progress.step);
+                progress.best_digest = checkpoint.save(&session.vqgan_model())?;
+                progress.best = Some(figures);
+            }
+            progress.history.save(&folder)?;
+        }
+        let interrupted = session.interrupted() && !at_end;
+        if validate || interrupted || progress.step.is_multiple_of(settings.checkpoint_every) {
+            progress.seconds = earlier + meter.seconds();
+            save(config, &trainer, &mut progress, &fingerprint, &last)?;
+        }
+        if interrupted {
+            progress.history.save(&folder)?;
+            listener.finish(&format!("VQGAN: stopped at step {}", progress.step));
+            return Err(TrainError::Interrupted { stage: "VQGAN training", step: progress.step, file: last });
+        }
+    }
+    let best = progress.best.clone().ok_or_else(|| {
+        refusal(&last, "training ended without a validation".into(), "raise vqgan.train.steps")
+    })?;
+    listener.finish(&format!(
+        "VQGAN: {} steps in {:.0} s, validation PSNR {:.1} dB, {:.0} % of the codes in use -> {}",
+        progress.step,
+        progress.seconds,
+        best.psnr,
+        100.0 * best.codes_used,
+        session.vqgan_model().display()
+    ));
+    Ok(VqganReport { steps: progress.step, seconds: progress.seconds, best, digest: progress.best_digest })
+}
+
+/// Reads a VQGAN.
+///
+/// # Errors
+///
+/// The file is missing, damaged, or of another network or architecture.
+pub fn load_vqgan(path: &Path, device: &Device) -> Result<(VqganConfig, Vqgan)> {
+    let checkpoint = Checkpoint::load(path, Kind::Vqgan)?;
+    let config = vqgan_config(path, &checkpoint)?;
+    let net = config.init(device)?;
+    let net =
+        apply(net, &checkpoint.tensors).map_err(|problem| refusal(path, problem, OTHER_ARCHITECTURE))?;
+    Ok((config, net))
+}
+
+const OTHER_ARCHITECTURE: &str =
+    "the checkpoint is of another architecture: train again, or give the right file";
+
+fn vqgan_config(path: &Path, checkpoint: &Checkpoint) -> Result<VqganConfig> {
+    serde_json::from_value(checkpoint.model.clone()).map_err(|e| {
+        let problem = format!("its configuration is not that of a VQGAN ({e})");
+        refusal(path, problem, "it was written by another version: train again")
+    })
+}
+
+fn model_checkpoint(config: &Config, net: &Vqgan, figures: &VqganFigures, step: u64) -> Checkpoint {
+    Checkpoint {
+        kind: Kind::Vqgan,
+        model: json!(config.vqgan.model),
+        run: json!(config),
+        extra: json!({ "step": step, "validation": figures }),
+        tensors: collect(net),
+    }
+}
+
+fn save(
+    config: &Config,
+    trainer: &Trainer,
+    progress: &mut Progress,
+    fingerprint: &Value,
+    path: &Path,
+) -> Result<()> {
+    progress.idle = trainer.usage.idle().to_vec();
+    progress.discriminator_steps = trainer.discriminator_steps();
+    let mut checkpoint = Checkpoint {
+        kind: Kind::Vqgan,
+        model: json!(config.vqgan.model),
+        run: json!(config),
+        extra: json!({ "fingerprint": fingerprint, "progress": progress }),
+        tensors: collect(&trainer.net),
+    };
+    checkpoint.add_part("optimizer.", trainer.optimizer.state());
+    if let Some(player) = &trainer.discriminator {
+        checkpoint.add_part("optimizer_discriminator.", player.optimizer.state());
+        checkpoint.add_part("discriminator.", collect(&player.net));
+    }
+    checkpoint.save(path)?;
+    Ok(())
+}
+
+fn restore(
+    config: &Config,
+    checkpoint: &Checkpoint,
+    path: &Path,
+    device: &Device,
+) -> Result<(Trainer, Progress)> {
+    let progress = checkpoint.extra.get("progress").cloned().unwrap_or(Value::Null);
+    let progress: Progress = serde_json::from_value(progress).map_err(|e| {
+        refusal(path, format!("it does not say where training stood ({e})"), "remove it to begin again")
+    })?;
+    let mut trainer = Trainer::new(config, device)?;
+    let refuse = |problem| refusal(path, problem, OTHER_ARCHITECTURE);
+    trainer.net = apply(trainer.net, &checkpoint.tensors).map_err(refuse)?;
+    trainer
+        .restore_optimizers(checkpoint, progress.step, progress.discriminator_steps, device)
+        .map_err(refuse)?;
+    trainer.usage = CodeUsage::new(config.vqgan.model.codes);
+    trainer.usage.restore_idle(&progress.idle);
+    Ok((trainer, progress))
+}
+
+/// The network with weights that depend on the run's seed alone.
+fn fresh_net(config: &Config, device: &Device) -> Result<Vqgan> {
+    let seed = derived_seed(config.run.seed, "vqgan weights", 0);
+    Ok(seeded(device, seed, || config.vqgan.model.init(device))?)
+}

@@ -1,0 +1,277 @@
+//! One training step of the VQGAN, and the state it works on.
+
+use burn::{
+    module::Module,
+    tensor::{Device, Tensor},
+};
+use vqgan::{
+    Discriminator, Vqgan,
+    codebook::{CodeUsage, kmeans, revive},
+    loss::{adaptive_weight, gradient_at, with_gradient},
+    model::Reconstruction,
+};
+
+use super::fresh_net;
+use crate::{
+    Config, Result, TrainError,
+    checkpoint::Checkpoint,
+    config::{DiscriminatorTraining, VqganTraining},
+    films::{Films, consecutive},
+    optimizer::{Adam, NotFinite},
+    sampler::derived_seed,
+    state::{apply, seeded},
+};
+
+/// The discriminator and what trains it.
+pub(super) struct Player {
+    pub net: Discriminator,
+    pub optimizer: Adam,
+    config: DiscriminatorTraining,
+}
+
+/// Networks, optimizers and the use of the codebook.
+pub(super) struct Trainer {
+    pub net: Vqgan,
+    pub optimizer: Adam,
+    pub discriminator: Option<Player>,
+    pub usage: CodeUsage,
+    config: VqganTraining,
+    channels: usize,
+    codes: usize,
+}
+
+/// The losses of one step; what did not take part is `NaN`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Losses {
+    pub reconstruction: f64,
+    pub codebook: f64,
+    pub commitment: f64,
+    pub generator: f64,
+    pub discriminator: f64,
+    pub adaptive_weight: f64,
+    pub gradient_norm: f64,
+    pub perplexity: f64,
+}
+
+impl Trainer {
+    /// Fresh networks.
+    pub fn new(config: &Config, device: &Device) -> Result<Self> {
+        let settings = config.vqgan.train.clone();
+        let seed = derived_seed(config.run.seed, "discriminator weights", 0);
+        let discriminator = settings
+            .discriminator
+            .clone()
+            .map(|config| {
+                let net = seeded(device, seed, || Ok::<_, TrainError>(config.model.init(device)))?;
+                Ok::<_, TrainError>(Player { net, optimizer: Adam::new(settings.adam.clone()), config })
+            })
+            .transpose()?;
+        Ok(Self {
+            net: fresh_net(config, device)?,
+            optimizer: Adam::new(settings.adam.clone()),
+            discriminator,
+            usage: CodeUsage::new(config.vqgan.model.codes),
+            channels: config.vqgan.model.latent_channels,
+            codes: config.vqgan.model.codes,
+            config: settings,
+        })
+    }
+
+    /// Puts back optimizers and discriminator.
+    pub fn restore_optimizers(
+        &mut self,
+        checkpoint: &Checkpoint,
+        steps: u64,
+        discriminator_steps: u64,
+        device: &Device,
+    ) -> std::result::Result<(), String> {
+        let adam = self.config.adam.clone();
+        self.optimizer = Adam::restore(adam.clone(), steps, &checkpoint.part("optimizer."), device);
+        if let Some(player) = self.discriminator.take() {
+            let state = checkpoint.part("optimizer_discriminator.");
+            let optimizer = Adam::restore(adam, discriminator_steps, &state, device);
+            let net = apply(player.net, &checkpoint.part("discriminator."))?;
+            self.discriminator = Some(Player { net, optimizer, config: player.config });
+        }
+        Ok(())
+    }
+
+    /// Whether the given step, counted from 0, quantises.
+    pub fn quantises(&self, step: u64) -> bool {
+        step >= self.config.codebook.warmup_steps
+    }
+
+    /// Whether the codebook is to be started before the given step.
+    pub fn codebook_is_due(&self, step: u64) -> bool {
+        step == self.config.codebook.warmup_steps
+    }
+
+    /// Starts the codebook from the encoder's outputs on training films.
+    pub fn start_codebook(&mut self, films: &Films, train: &[usize], seed: u64) -> Result<()> {
+        let net = self.net_for_inference();
+        let device = films_device(&net);
+        let mut points = Vec::new();
+        for batch in consecutive(train.to_vec(), self.config.batch) {
+            let z = net.encode_continuous(films.tensor(&batch, &device)?);
+            points.extend(cells(z));
+            if points.len() >= self.config.codebook.points * self.channels {
+                break;
+            }
+        }
+        points.truncate(self.config.codebook.points * self.channels);
+        let iterations = self.config.codebook.iterations;
+        let seed = derived_seed(seed, "codebook", 0);
+        let centres = kmeans(&points, self.channels, self.codes, iterations, seed);
+        self.net = self.net.clone().with_codebook(centres);
+        Ok(())
+    }
+
+    /// The network without autodiff.
+    pub fn net_for_inference(&self) -> Vqgan {
+        self.net.valid()
+    }
+
+    /// Steps of the discriminator.
+    pub fn discriminator_steps(&self) -> u64 {
+        self.discriminator.as_ref().map_or(0, |player| player.optimizer.steps())
+    }
+
+    /// One step on a batch.
+    pub fn step(&mut self, x: Tensor<4>, step: u64, seed: u64) -> Result<Losses> {
+        let not_finite = |quantity, value, place: String| TrainError::NotFinite {
+            stage: "VQGAN training",
+            quantity,
+            value,
+            step: step + 1,
+            place,
+        };
+        let rate = self.config.learning_rate * self.config.schedule.factor(step, self.config.steps);
+        let out = self.net.reconstruct(x.clone(), self.quantises(step));
+        let mut losses = Losses {
+            reconstruction: f64::NAN,
+            codebook: scalar(&out.codebook_loss),
+            commitment: scalar(&out.commitment_loss),
+            generator: f64::NAN,
+            discriminator: f64::NAN,
+            adaptive_weight: f64::NAN,
+            gradient_norm: f64::NAN,
+            perplexity: f64::NAN,
+        };
+        let revival = self.record_codes(&out);
+
+        let reconstruction = self.config.reconstruction;
+        let playing = self.discriminator.as_ref().filter(|player| step >= player.config.start);
+        let film = out.film.clone();
+        let loss = match playing {
+            None => {
+                let loss = reconstruction.forward(x.clone(), film);
+                losses.reconstruction = scalar(&loss);
+                loss
+            }
+            Some(player) => {
+                let (value, towards_film) =
+                    gradient_at(&film, |film| reconstruction.forward(x.clone(), film));
+                let (generator, towards_real) =
+                    gradient_at(&film, |film| player.config.loss.generator(player.net.forward(film)));
+                let weight =
+                    adaptive_weight(&out.features, &self.net.last_layer(), &towards_film, &towards_real);
+                (losses.reconstruction, losses.generator, losses.adaptive_weight) =
+                    (value, generator, weight);
+                let gradient = towards_film + towards_real.mul_scalar(weight * player.config.weight);
+                with_gradient(film, gradient)
+            }
+        };
+        if !losses.reconstruction.is_finite() {
+            return Err(not_finite("loss", losses.reconstruction, String::new()));
+        }
+        let quantisation = out.codebook_loss + out.commitment_loss.mul_scalar(self.config.commitment);
+        let loss = loss + quantisation.mul_scalar(self.config.codebook_weight);
+        let gradients = loss.backward();
+        let refuse =
+            |error: NotFinite| not_finite("gradient", error.norm, format!(" in {}", error.parameter));
+        let (net, norm) = self.optimizer.step(self.net.clone(), gradients, rate).map_err(refuse)?;
+        self.net = net;
+        losses.gradient_norm = norm;
+
+        if let Some(player) = self.discriminator.as_mut().filter(|player| step >= player.config.start) {
+            let rate = player.config.learning_rate.map_or(rate, |own| own * rate / self.config.learning_rate);
+            let fake = out.film.inner().autodiff();
+            let loss = player.config.loss.discriminator(player.net.forward(x), player.net.forward(fake));
+            losses.discriminator = scalar(&loss);
+            let (net, _) =
+                player.optimizer.step(player.net.clone(), loss.backward(), rate).map_err(refuse)?;
+            player.net = net;
+        }
+        if let Some((dead, candidates)) = revival {
+            let mut codebook = self.net.codebook();
+            revive(&mut codebook, self.channels, &dead, &candidates, derived_seed(seed, "revival", step));
+            self.net = self.net.clone().with_codebook(codebook);
+        }
+        if out.indices.is_some() {
+            losses.perplexity = self.usage.perplexity();
+        }
+        Ok(losses)
+    }
+
+    /// Counts the chosen codes; gives the codes to revive and the vectors to revive them at.
+    fn record_codes(&mut self, out: &Reconstruction) -> Option<(Vec<usize>, Vec<f32>)> {
+        let indices = out.indices.as_ref()?;
+        let chosen = indices.to_data().iter::<i64>().map(|i| i as usize).collect::<Vec<_>>();
+        self.usage.reset_counts();
+        self.usage.record(&chosen);
+        let after = self.config.codebook.revive_after;
+        let dead = if after > 0 { self.usage.take_dead(after) } else { Vec::new() };
+        (!dead.is_empty()).then(|| (dead, cells(out.continuous.clone().inner())))
+    }
+}
+
+/// Vectors of all cells, row-major.
+fn cells(z: Tensor<4>) -> Vec<f32> {
+    z.permute([0, 2, 3, 1]).into_data().iter::<f32>().collect()
+}
+
+fn scalar(loss: &Tensor<1>) -> f64 {
+    f64::from(loss.clone().into_scalar::<f32>())
+}
+
+fn films_device(net: &Vqgan) -> Device {
+    net.devices().into_iter().next().unwrap_or_default()
+}
+
+/// Means of losses over some steps.
+#[derive(Default)]
+pub(super) struct Averages {
+    sums: Vec<(&'static str, f64, u64)>,
+}
+
+impl Averages {
+    pub fn add(&mut self, losses: &Losses) {
+        for (name, value) in [
+            ("train/reconstruction_loss", losses.reconstruction),
+            ("train/codebook_loss", losses.codebook),
+            ("train/commitment_loss", losses.commitment),
+            ("train/generator_loss", losses.generator),
+            ("train/discriminator_loss", losses.discriminator),
+            ("train/adaptive_weight", losses.adaptive_weight),
+            ("train/gradient_norm", losses.gradient_norm),
+            ("train/batch_perplexity", losses.perplexity),
+        ] {
+            if value.is_nan() {
+                continue;
+            }
+            match self.sums.iter_mut().find(|(known, _, _)| *known == name) {
+                Some((_, sum, count)) => {
+                    *sum += value;
+                    *count += 1;
+                }
+                None => self.sums.push((name, value, 1)),
+            }
+        }
+    }
+
+    /// The means, and begins again.
+    pub fn take(&mut self) -> Vec<(String, f64)> {
+        let sums = std::mem::take(&mut self.sums);
+        sums.into_iter().map(|(name, sum, count)| (name.to_owned(), sum / count as f64)).collect()
+    }
+}

@@ -1,0 +1,212 @@
+//! The codebook as data: its k-means start, how much of it is used, revival of what is not.
+//!
+//! A codebook that starts at random around zero spends its first thousands of steps with a handful of codes in use.
+//! Starting it as the k-means centres of the encoder's own outputs (after a short warm-up without
+//! quantisation) makes short runs possible and leaves few dead codes; what dies later is revived
+//! at an encoder output (Dhariwal et al., "Jukebox", 2020, section 3.1).
+//!
+//! These are host computations on a few thousand vectors, deterministic from their seed.
+
+use rand::{RngExt, SeedableRng, seq::index};
+use rand_chacha::ChaCha8Rng;
+
+/// Centres of `codes` clusters of `points` (row-major, `dim` values each) after `iterations` of Lloyd's
+/// algorithm, row-major.
+///
+/// Starts from distinct points; a cluster that loses all its points restarts at a random one. With fewer points than
+/// codes, points repeat with a little noise.
+///
+/// # Panics
+///
+/// Panics if there is no point, or if `points` is no multiple of `dim`.
+#[must_use]
+pub fn kmeans(points: &[f32], dim: usize, codes: usize, iterations: usize, seed: u64) -> Vec<f32> {
+    assert!(dim > 0 && !points.is_empty() && points.len().is_multiple_of(dim), "points of {dim} values each");
+    let count = points.len() / dim;
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut centres = Vec::with_capacity(codes * dim);
+    if count >= codes {
+        for i in index::sample(&mut rng, count, codes) {
+            centres.extend_from_slice(&points[i * dim..(i + 1) * dim]);
+        }
+    } else {
+        for i in 0..codes {
+            let start = (i % count) * dim;
+            centres.extend(points[start..start + dim].iter().map(|v| v + rng.random_range(-1e-3..1e-3)));
+        }
+    }
+    for _ in 0..iterations {
+        let mut sums = vec![0f64; codes * dim];
+        let mut members = vec![0usize; codes];
+        for point in points.chunks_exact(dim) {
+            let nearest = nearest(point, &centres, dim);
+            members[nearest] += 1;
+            for (sum, value) in sums[nearest * dim..].iter_mut().zip(point) {
+                *sum += f64::from(*value);
+            }
+        }
+        for (code, &members) in members.iter().enumerate() {
+            let centre = &mut centres[code * dim..(code + 1) * dim];
+            if members == 0 {
+                let i = rng.random_range(0..count);
+                centre.copy_from_slice(&points[i * dim..(i + 1) * dim]);
+            } else {
+                for (value, sum) in centre.iter_mut().zip(&sums[code * dim..]) {
+                    *value = (sum / members as f64) as f32;
+                }
+            }
+        }
+    }
+    centres
+}
+
+fn nearest(point: &[f32], centres: &[f32], dim: usize) -> usize {
+    let mut best = (0, f32::INFINITY);
+    for (i, centre) in centres.chunks_exact(dim).enumerate() {
+        let distance = centre.iter().zip(point).map(|(a, b)| (a - b) * (a - b)).sum::<f32>();
+        if distance < best.1 {
+            best = (i, distance);
+        }
+    }
+    best.0
+}
+
+/// How often each code was chosen.
+#[derive(Clone, Debug)]
+pub struct CodeUsage {
+    counts: Vec<u64>,
+    /// Batches since each code was last chosen.
+    idle: Vec<u64>,
+}
+
+impl CodeUsage {
+    /// Nothing chosen yet.
+    #[must_use]
+    pub fn new(codes: usize) -> Self {
+        Self { counts: vec![0; codes], idle: vec![0; codes] }
+    }
+
+    /// Counts one batch of chosen codes; indices outside the codebook are ignored.
+    pub fn record(&mut self, indices: &[usize]) {
+        for idle in &mut self.idle {
+            *idle += 1;
+        }
+        for &i in indices {
+            if let (Some(count), Some(idle)) = (self.counts.get_mut(i), self.idle.get_mut(i)) {
+                *count += 1;
+                *idle = 0;
+            }
+        }
+    }
+
+    /// Forgets the counts; how long each code has been idle is kept.
+    pub fn reset_counts(&mut self) {
+        self.counts.fill(0);
+    }
+
+    /// Share of the codes chosen at least once since the last reset, in `[0, 1]`.
+    #[must_use]
+    pub fn used(&self) -> f64 {
+        self.counts.iter().filter(|&&c| c > 0).count() as f64 / self.counts.len() as f64
+    }
+
+    /// `exp(-sum p ln p)` of the frequencies: the number of equally frequent codes with the same entropy.
+    #[must_use]
+    pub fn perplexity(&self) -> f64 {
+        let total = self.counts.iter().sum::<u64>() as f64;
+        if total == 0.0 {
+            return 0.0;
+        }
+        let entropy = self
+            .counts
+            .iter()
+            .filter(|&&c| c > 0)
+            .map(|&c| {
+                let p = c as f64 / total;
+                -p * p.ln()
+            })
+            .sum::<f64>();
+        entropy.exp()
+    }
+
+    /// Codes not chosen in the last `batches` batches, which then count as just chosen.
+    pub fn take_dead(&mut self, batches: u64) -> Vec<usize> {
+        let dead = (0..self.idle.len()).filter(|&i| self.idle[i] >= batches).collect::<Vec<_>>();
+        for &i in &dead {
+            self.idle[i] = 0;
+        }
+        dead
+    }
+
+    /// Batches since each code was last chosen: the state that an exact resume needs.
+    #[must_use]
+    pub fn idle(&self) -> &[u64] {
+        &self.idle
+    }
+
+    /// Restores what [`CodeUsage::idle`] returned; another length is ignored.
+    pub fn restore_idle(&mut self, idle: &[u64]) {
+        if idle.len() == self.idle.len() {
+            self.idle.copy_from_slice(idle);
+        }
+    }
+}
+
+/// Moves the given codes to random `candidates` (encoder outputs, row-major).
+///
+/// # Panics
+///
+/// Panics if a code lies outside the codebook.
+pub fn revive(codebook: &mut [f32], dim: usize, dead: &[usize], candidates: &[f32], seed: u64) {
+    let count = candidates.len() / dim;
+    if count == 0 {
+        return;
+    }
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    for &code in dead {
+        let i = rng.random_range(0..count);
+        codebook[code * dim..(code + 1) * dim].copy_from_slice(&candidates[i * dim..(i + 1) * dim]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kmeans_finds_separate_clusters() {
+        let points = (0..300)
+            .flat_map(|i| {
+                let centre = [[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]][i % 3];
+                let jitter = ((i * 37 % 100) as f32 - 50.0) / 500.0;
+                [centre[0] + jitter, centre[1] - jitter]
+            })
+            .collect::<Vec<f32>>();
+        let centres = kmeans(&points, 2, 16, 10, 1);
+        for target in [[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]] {
+            let i = nearest(&target, &centres, 2);
+            let distance = (centres[2 * i] - target[0]).hypot(centres[2 * i + 1] - target[1]);
+            assert!(distance < 0.2, "{distance}");
+        }
+        assert_eq!(centres, kmeans(&points, 2, 16, 10, 1));
+    }
+
+    #[test]
+    fn fewer_points_than_codes_are_repeated() {
+        assert_eq!(kmeans(&[1.0, 2.0], 2, 4, 0, 3).len(), 8);
+    }
+
+    #[test]
+    fn usage_counts_and_revives() {
+        let mut usage = CodeUsage::new(4);
+        usage.record(&[0, 0, 1, 1]);
+        usage.record(&[0, 1]);
+        assert!((usage.used() - 0.5).abs() < 1e-12);
+        assert!((usage.perplexity() - 2.0).abs() < 1e-9);
+        assert_eq!(usage.take_dead(2), vec![2, 3]);
+        assert!(usage.take_dead(2).is_empty());
+        let mut codes = vec![0.0; 8];
+        revive(&mut codes, 2, &[2], &[5.0, 6.0], 1);
+        assert_eq!(codes, vec![0.0, 0.0, 0.0, 0.0, 5.0, 6.0, 0.0, 0.0]);
+    }
+}
