@@ -9,6 +9,7 @@ mod read;
 use std::path::PathBuf;
 
 use burn::tensor::Device;
+use classifier::ClassifierConfig;
 use datasets::DataConfig;
 use serde::{Deserialize, Serialize};
 use vqgan::{
@@ -186,7 +187,8 @@ pub struct DiscriminatorTraining {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClassifierSection {
-    /// Shape.
+    /// Shape: the fields of [`ClassifierConfig`]. `latent` and `labels` may be left out: they then follow
+    /// from the VQGAN and the data set, see [`Config::classifier_model`].
     pub model: toml::Table,
     /// Training.
     pub train: ClassifierTraining,
@@ -272,6 +274,7 @@ impl Config {
         positive("classifier.train.epochs", classifier.epochs as f64)?;
         positive("classifier.train.batch", classifier.batch as f64)?;
         positive("classifier.train.learning_rate", classifier.learning_rate)?;
+        self.classifier_model(self.vqgan.model.latent_shape(), 1)?;
         if self.vqgan.model.side != self.data.side {
             return Err(TrainError::Value {
                 field: "vqgan.model.side",
@@ -280,5 +283,35 @@ impl Config {
             });
         }
         Ok(())
+    }
+
+    /// The classifier's shape, for latents of the given shape and so many labels.
+    ///
+    /// # Errors
+    ///
+    /// Names the field of `classifier.model` that cannot work, or that contradicts latents and labels.
+    pub fn classifier_model(&self, latent: [usize; 3], labels: usize) -> Result<ClassifierConfig> {
+        let mut table = self.classifier.model.clone();
+        let given = table.contains_key("labels");
+        let shape = latent.iter().map(|&n| toml::Value::Integer(n as i64)).collect();
+        table.entry("latent").or_insert(toml::Value::Array(shape));
+        table.entry("labels").or_insert(toml::Value::Integer(labels as i64));
+        let model: ClassifierConfig = section(&table, "classifier.model")?;
+        model.validate().map_err(|e| TrainError::Classifier(e.to_string()))?;
+        if model.latent != latent {
+            return Err(TrainError::Value {
+                field: "classifier.model.latent",
+                found: format!("{:?}", model.latent),
+                expected: format!("the VQGAN's latents are {latent:?}; leave the field out to follow them"),
+            });
+        }
+        if given && labels > 1 && model.labels != labels {
+            return Err(TrainError::Value {
+                field: "classifier.model.labels",
+                found: model.labels.to_string(),
+                expected: format!("the data set has {labels} labels; leave the field out to follow it"),
+            });
+        }
+        Ok(model)
     }
 }

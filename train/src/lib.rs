@@ -30,11 +30,15 @@ pub mod schedule;
 pub mod state;
 pub mod tensorboard;
 
+mod classifier_stage;
 mod encode;
 mod error;
 mod session;
 mod vqgan_stage;
 
+pub use classifier_stage::{
+    ClassifierReport, LoadedClassifier, evaluate, load_classifier, logits, train_classifier,
+};
 pub use config::Config;
 pub use encode::encode_latents;
 pub use error::{Result, TrainError};

@@ -1,0 +1,436 @@
+//! Training the classifier on cached latents.
+//!
+//! Binary cross-entropy over the known labels, plus a penalty on pre-activations outside the interval that the polynomials are
+//! meant for: a polynomial has no ceiling, so a network that never learned to stay in range can overflow on a film it
+//! has not seen. The largest pre-activation of every layer is logged. The weights that are kept are those of the best
+//! macro AUROC on validation films; test films are not looked at.
+
+use std::path::Path;
+
+use burn::{
+    module::Module,
+    tensor::{Device, Tensor, TensorData},
+};
+use classifier::{Classifier, ClassifierConfig, Metrics, masked_bce};
+use datasets::{LatentSet, Split};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::{
+    Config, Result, Session, TrainError,
+    checkpoint::{Checkpoint, Kind, refusal},
+    history::History,
+    optimizer::Adam,
+    progress::Meter,
+    sampler::{batch_of_step, derived_seed, steps_per_epoch},
+    session::{check_same_run, fingerprint},
+    state::{apply, collect, seeded},
+    tensorboard::EventWriter,
+};
+
+/// Latents evaluated at a time.
+const BATCH: usize = 128;
+
+/// What training the classifier gave.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClassifierReport {
+    /// Epochs done.
+    pub epochs: u64,
+    /// The epoch whose weights were kept, counted from 1.
+    pub best_epoch: u64,
+    /// Seconds of training over all sessions.
+    pub seconds: f64,
+    /// Metrics of the kept weights on the validation films.
+    pub validation: Metrics,
+    /// Digest of the kept weights.
+    pub digest: String,
+}
+
+/// A classifier as an earlier stage left it.
+pub struct LoadedClassifier {
+    /// Its shape.
+    pub config: ClassifierConfig,
+    /// The network, without autodiff.
+    pub net: Classifier,
+    /// Names of its labels, one per logit.
+    pub label_names: Vec<String>,
+    /// Digest of the encoder whose latents it was trained on.
+    pub encoder_digest: String,
+    /// Digest of the checkpoint.
+    pub digest: String,
+}
+
+/// Where training stands.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Progress {
+    step: u64,
+    seconds: f64,
+    best_epoch: u64,
+    best: Option<Metrics>,
+    best_digest: String,
+    history: History,
+}
+
+/// Trains the classifier on `latents` in `session`'s run folder, from where it stands.
+///
+/// Writes `classifier/model.safetensors` (best validation), `classifier/last.safetensors`, `metrics.csv`,
+/// `metrics.json` and TensorBoard events. A finished run returns at once.
+///
+/// # Errors
+///
+/// Configuration, latents or checkpoint cannot be used; the loss is no longer a number; or the user interrupted.
+pub fn train_classifier(
+    config: &Config,
+    latents: &LatentSet,
+    session: &Session<'_>,
+) -> Result<ClassifierReport> {
+    let settings = &config.classifier.train;
+    let shape = [latents.channels, latents.height, latents.width];
+    let model = config.classifier_model(shape, latents.label_names.len())?;
+    let split = |split, advice| match latents.indices(split) {
+        films if films.is_empty() => Err(TrainError::EmptySplit { split, advice }),
+        films => Ok(films),
+    };
+    let train = split(Split::Train, "check data.limits and the data set's own lists")?;
+    let validation = split(Split::Validation, "raise data.validation_fraction")?;
+
+    let folder = session.classifier_dir();
+    let last = folder.join("last.safetensors");
+    let fingerprint = fingerprint(&[
+        ("run.seed", json!(config.run.seed)),
+        ("data", json!(latents.data_digest)),
+        ("encoder", json!(latents.encoder_digest)),
+        ("classifier.model", json!(model)),
+        ("classifier.train", json!(settings)),
+    ]);
+    let device = config.run.device()?.autodiff();
+    let seed = derived_seed(config.run.seed, "classifier weights", 0);
+    let fresh = seeded(&device, seed, || model.init(&device)).map_err(refuse_model)?;
+    let (mut net, mut optimizer, mut progress) = match Checkpoint::load(&last, Kind::Classifier) {
+        Ok(checkpoint) => {
+            check_same_run(&last, &checkpoint, &fingerprint)?;
+            let progress = checkpoint.extra.get("progress").cloned().unwrap_or(Value::Null);
+            let progress: Progress = serde_json::from_value(progress).map_err(|e| {
+                refusal(
+                    &last,
+                    format!("it does not say where training stood ({e})"),
+                    "remove it to begin again",
+                )
+            })?;
+            let net = apply(fresh, &checkpoint.tensors).map_err(|p| refusal(&last, p, OTHER_ARCHITECTURE))?;
+            let state = checkpoint.part("optimizer.");
+            (net, Adam::restore(settings.adam.clone(), progress.step, &state, &device), progress)
+        }
+        Err(TrainError::Missing { .. }) => (fresh, Adam::new(settings.adam.clone()), Progress::default()),
+        Err(error) => return Err(error),
+    };
+    let per_epoch = steps_per_epoch(train.len(), settings.batch);
+    let total = settings.epochs * per_epoch;
+    if progress.step >= total
+        && let Some(validation) = progress.best
+    {
+        let (best_epoch, digest) = (progress.best_epoch, progress.best_digest);
+        let (epochs, seconds) = (settings.epochs, progress.seconds);
+        return Ok(ClassifierReport { epochs, best_epoch, seconds, validation, digest });
+    }
+    session.write_config(config)?;
+
+    let positive_weights = positive_weights(latents, &train, settings.largest_positive_weight);
+    let mut events = EventWriter::create(&folder)?;
+    let listener = session.progress();
+    listener.start("classifier", total, progress.step);
+    let mut meter = Meter::new();
+    let earlier = progress.seconds;
+    let order = derived_seed(config.run.seed, "classifier order", 0);
+    let mut sums = Sums::default();
+
+    while progress.step < total {
+        let indices = batch_of_step(&train, settings.batch, order, progress.step);
+        let batch = Batch::new(latents, &indices, &device);
+        let (logits, ranges) = net.forward_watched(batch.latents);
+        let weights = positive_weights.as_ref().map(|w| Tensor::<1>::from_floats(w.as_slice(), &device));
+        let loss = masked_bce(logits, batch.targets, batch.known, weights);
+        let value = f64::from(loss.clone().into_scalar::<f32>());
+        let penalty = f64::from(ranges.penalty.clone().into_scalar::<f32>());
+        let largest = ranges.largest.inner().into_data().iter::<f32>().map(f64::from).collect::<Vec<_>>();
+        let step = progress.step + 1;
+        let not_finite = |quantity, value, place| TrainError::NotFinite {
+            stage: "classifier training",
+            quantity,
+            value,
+            step,
+            place,
+        };
+        if !(value + penalty).is_finite() {
+            let first = largest.iter().position(|l| !l.is_finite()).and_then(|i| ranges.names.get(i));
+            let place = first.map(|name| format!(", first at {name}")).unwrap_or_default();
+            return Err(not_finite("loss", value + penalty, place));
+        }
+        let loss = loss + ranges.penalty.mul_scalar(settings.range_penalty);
+        let rate = settings.learning_rate * settings.schedule.factor(progress.step, total);
+        let (next, norm) = optimizer
+            .step(net, loss.backward(), rate)
+            .map_err(|e| not_finite("gradient", e.norm, format!(" in {}", e.parameter)))?;
+        net = next;
+        progress.step = step;
+        progress.seconds = earlier + meter.seconds();
+        sums.add(value, penalty, norm, &ranges.names, &largest);
+        listener.step(progress.step, &meter.add(indices.len(), value));
+
+        let epoch_ends = progress.step.is_multiple_of(per_epoch);
+        if epoch_ends {
+            let epoch = progress.step / per_epoch;
+            let metrics = measure(&net.valid(), latents, &validation)?;
+            let macro_auroc = metrics.macro_.auroc.unwrap_or(f64::NAN);
+            let mut figures = sums.take();
+            figures.push(("validation/macro_auroc".into(), macro_auroc));
+            figures.push(("validation/micro_auroc".into(), metrics.micro.auroc.unwrap_or(f64::NAN)));
+            figures.push(("validation/macro_f1".into(), metrics.macro_.f1.unwrap_or(f64::NAN)));
+            figures.push(("train/learning_rate".into(), rate));
+            let named = || figures.iter().map(|(name, value)| (name.as_str(), *value));
+            events.scalars(progress.step, named().filter(|(_, value)| value.is_finite()))?;
+            progress.history.push(progress.step, named());
+            let best = progress.best.as_ref().and_then(|best| best.macro_.auroc).unwrap_or(f64::NEG_INFINITY);
+            if progress.best.is_none() || macro_auroc > best {
+                let checkpoint = model_checkpoint(config, &model, latents, &net, &metrics, epoch);
+                progress.best_digest = checkpoint.save(&session.classifier_model())?;
+                progress.best_epoch = epoch;
+                progress.best = Some(metrics);
+            }
+            progress.history.save(&folder)?;
+        }
+        let interrupted = session.interrupted() && progress.step < total;
+        if epoch_ends || interrupted {
+            let mut checkpoint = Checkpoint {
+                kind: Kind::Classifier,
+                model: json!(model),
+                run: json!(config),
+                extra: json!({ "fingerprint": fingerprint, "progress": progress }),
+                tensors: collect(&net),
+            };
+            checkpoint.add_part("optimizer.", optimizer.state());
+            checkpoint.save(&last)?;
+        }
+        if interrupted {
+            listener.finish(&format!("classifier: stopped at step {}", progress.step));
+            return Err(TrainError::Interrupted {
+                stage: "classifier training",
+                step: progress.step,
+                file: last,
+            });
+        }
+    }
+    let validation = progress.best.ok_or_else(|| {
+        refusal(&last, "training ended without a validation".into(), "raise classifier.train.epochs")
+    })?;
+    listener.finish(&format!(
+        "classifier: {} epochs in {:.0} s, validation macro AUROC {} (epoch {}) -> {}",
+        settings.epochs,
+        progress.seconds,
+        validation.macro_.auroc.map_or_else(|| "undefined".into(), |a| format!("{a:.3}")),
+        progress.best_epoch,
+        session.classifier_model().display()
+    ));
+    let (best_epoch, digest) = (progress.best_epoch, progress.best_digest);
+    Ok(ClassifierReport {
+        epochs: settings.epochs,
+        best_epoch,
+        seconds: progress.seconds,
+        validation,
+        digest,
+    })
+}
+
+/// Reads a classifier.
+///
+/// # Errors
+///
+/// The file is missing, damaged, or of another network or architecture.
+pub fn load_classifier(path: &Path, device: &Device) -> Result<LoadedClassifier> {
+    let checkpoint = Checkpoint::load(path, Kind::Classifier)?;
+    let again = "it was written by another version: train again";
+    let config: ClassifierConfig = serde_json::from_value(checkpoint.model.clone())
+        .map_err(|e| refusal(path, format!("its configuration is not that of a classifier ({e})"), again))?;
+    let text = |key: &str| checkpoint.extra.get(key).cloned().unwrap_or(Value::Null);
+    let label_names: Vec<String> = serde_json::from_value(text("label_names"))
+        .map_err(|e| refusal(path, format!("it does not name its labels ({e})"), again))?;
+    if label_names.len() != config.labels {
+        let problem = format!("expected {} label names, found {}", config.labels, label_names.len());
+        return Err(refusal(path, problem, again));
+    }
+    let encoder_digest = text("encoder_digest").as_str().unwrap_or_default().to_owned();
+    let device = device.clone().without_autodiff();
+    let net = config.init(&device).map_err(refuse_model)?;
+    let net = apply(net, &checkpoint.tensors).map_err(|p| refusal(path, p, OTHER_ARCHITECTURE))?;
+    Ok(LoadedClassifier { config, net, label_names, encoder_digest, digest: checkpoint.digest() })
+}
+
+/// Logits of the given latents, one list per film.
+///
+/// # Errors
+///
+/// The latents do not have the shape that the network expects.
+pub fn logits(
+    net: &Classifier,
+    config: &ClassifierConfig,
+    latents: &LatentSet,
+    indices: &[usize],
+) -> Result<Vec<Vec<f64>>> {
+    let shape = [latents.channels, latents.height, latents.width];
+    if config.latent != shape {
+        return Err(TrainError::Mismatch {
+            what: "shape of the latents",
+            expected: format!("{:?}, as the classifier was trained", config.latent),
+            found: format!("{shape:?}"),
+            advice: "encode the films again with the VQGAN of this run, or train the classifier again".into(),
+        });
+    }
+    Ok(all_logits(net, latents, indices))
+}
+
+/// Metrics of a classifier on one split of the latents.
+///
+/// # Errors
+///
+/// Latents and network do not fit, or the split is empty.
+pub fn evaluate(classifier: &LoadedClassifier, latents: &LatentSet, split: Split) -> Result<Metrics> {
+    let indices = latents.indices(split);
+    if indices.is_empty() {
+        return Err(TrainError::EmptySplit {
+            split,
+            advice: "check data.limits and the data set's own lists",
+        });
+    }
+    if classifier.label_names != latents.label_names {
+        return Err(TrainError::Mismatch {
+            what: "labels",
+            expected: format!("{:?}, as the classifier was trained", classifier.label_names),
+            found: format!("{:?}", latents.label_names),
+            advice: "use the data set of this run, or train the classifier again".into(),
+        });
+    }
+    let scores = logits(&classifier.net, &classifier.config, latents, &indices)?;
+    metrics_of(latents, &indices, &scores)
+}
+
+const OTHER_ARCHITECTURE: &str =
+    "the checkpoint is of another architecture: train again, or give the right file";
+
+fn refuse_model(error: classifier::ClassifierError) -> TrainError {
+    TrainError::Classifier(error.to_string())
+}
+
+fn model_checkpoint(
+    config: &Config,
+    model: &ClassifierConfig,
+    latents: &LatentSet,
+    net: &Classifier,
+    metrics: &Metrics,
+    epoch: u64,
+) -> Checkpoint {
+    Checkpoint {
+        kind: Kind::Classifier,
+        model: json!(model),
+        run: json!(config),
+        extra: json!({
+            "epoch": epoch,
+            "label_names": latents.label_names,
+            "encoder_digest": latents.encoder_digest,
+            "data_digest": latents.data_digest,
+            "validation": metrics,
+        }),
+        tensors: collect(net),
+    }
+}
+
+fn all_logits(net: &Classifier, latents: &LatentSet, indices: &[usize]) -> Vec<Vec<f64>> {
+    let device = net.devices().into_iter().next().unwrap_or_default();
+    let mut scores = Vec::with_capacity(indices.len());
+    for batch in indices.chunks(BATCH) {
+        let logits = net.forward(Batch::new(latents, batch, &device).latents);
+        let labels = logits.dims()[1];
+        let values = logits.into_data().iter::<f32>().map(f64::from).collect::<Vec<_>>();
+        scores.extend(values.chunks_exact(labels.max(1)).map(<[f64]>::to_vec));
+    }
+    scores
+}
+
+fn measure(net: &Classifier, latents: &LatentSet, indices: &[usize]) -> Result<Metrics> {
+    metrics_of(latents, indices, &all_logits(net, latents, indices))
+}
+
+/// Metrics of logits, one list per film of `indices`.
+fn metrics_of(latents: &LatentSet, indices: &[usize], scores: &[Vec<f64>]) -> Result<Metrics> {
+    let labels = indices.iter().map(|&i| latents.labels[i].clone()).collect::<Vec<_>>();
+    Metrics::measure(&latents.label_names, scores, &labels, 0.0).map_err(refuse_model)
+}
+
+/// `negatives / positives` per label, between 1 and `largest`; `None` if all are 1.
+fn positive_weights(latents: &LatentSet, train: &[usize], largest: f64) -> Option<Vec<f32>> {
+    if largest <= 1.0 {
+        return None;
+    }
+    let count = |label: usize, value: bool| {
+        train.iter().filter(|&&i| latents.labels[i][label] == Some(value)).count() as f64
+    };
+    let weight = |label| (count(label, false) / count(label, true).max(1.0)).clamp(1.0, largest) as f32;
+    Some((0..latents.label_names.len()).map(weight).collect())
+}
+
+/// Latents and labels as tensors.
+struct Batch {
+    latents: Tensor<4>,
+    targets: Tensor<2>,
+    known: Tensor<2>,
+}
+
+impl Batch {
+    fn new(set: &LatentSet, indices: &[usize], device: &Device) -> Self {
+        let values = indices.iter().flat_map(|&i| set.latent(i)).copied().collect::<Vec<_>>();
+        let shape = [indices.len(), set.channels, set.height, set.width];
+        let labels = |value: fn(Option<bool>) -> f32| {
+            let values = indices.iter().flat_map(|&i| &set.labels[i]).map(|&label| value(label));
+            let data = TensorData::new(values.collect::<Vec<_>>(), [indices.len(), set.label_names.len()]);
+            Tensor::<2>::from_data(data, device)
+        };
+        Self {
+            latents: Tensor::from_data(TensorData::new(values, shape), device),
+            targets: labels(|label| f32::from(u8::from(label == Some(true)))),
+            known: labels(|label| f32::from(u8::from(label.is_some()))),
+        }
+    }
+}
+
+/// Sums of figures over an epoch.
+#[derive(Default)]
+struct Sums {
+    steps: f64,
+    loss: f64,
+    penalty: f64,
+    norm: f64,
+    largest: Vec<(String, f64)>,
+}
+
+impl Sums {
+    fn add(&mut self, loss: f64, penalty: f64, norm: f64, names: &[String], largest: &[f64]) {
+        self.steps += 1.0;
+        self.loss += loss;
+        self.penalty += penalty;
+        self.norm += norm;
+        self.largest.resize_with(names.len(), Default::default);
+        for ((kept, name), value) in self.largest.iter_mut().zip(names).zip(largest) {
+            *kept = (name.clone(), kept.1.max(*value));
+        }
+    }
+
+    fn take(&mut self) -> Vec<(String, f64)> {
+        let sums = std::mem::take(self);
+        let mut figures = vec![
+            ("train/loss".to_owned(), sums.loss / sums.steps),
+            ("train/range_penalty".to_owned(), sums.penalty / sums.steps),
+            ("train/gradient_norm".to_owned(), sums.norm / sums.steps),
+        ];
+        figures.extend(sums.largest.into_iter().map(|(name, value)| (format!("largest/{name}"), value)));
+        figures
+    }
+}
