@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                         trace.depth,
                         plan.ring.modulus_bits.len(),
                         plan.ring.special_bits.len(),
-                        trace.keys.count(),
+                        trace.key_count,
                         trace.key_bytes >> 20,
                         trace.seconds(),
                     );

@@ -41,6 +41,17 @@ pub struct RingParameters {
     pub security: SecurityLevel,
 }
 
+/// Levels that share one shape of key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tier {
+    /// Highest level.
+    pub top_level: usize,
+    /// Digits there.
+    pub digits: usize,
+    /// Special primes.
+    pub special: usize,
+}
+
 impl RingParameters {
     /// Parameters with `limbs` primes, and as many special primes as are useful and the bound allows.
     ///
@@ -85,17 +96,38 @@ impl RingParameters {
         self.modulus_bits.iter().chain(&self.special_bits).sum()
     }
 
-    /// Digits and special primes of a key switch at `level`: the fewest digits that the bound allows there.
+    /// The ranges of levels that share a shape of key: for each number of digits the highest level that the bound allows,
+    /// and two more below the first.
+    #[must_use]
+    pub fn tiers(&self) -> Vec<Tier> {
+        let bound = bound(self.log_ring_degree, self.security).unwrap_or(u32::MAX);
+        let fits = |limbs: usize, digits: usize| {
+            let special = limbs.div_ceil(digits) + 1;
+            special <= self.special_bits.len() && (limbs + special) as u32 * PRIME_BITS <= bound
+        };
+        let shape = |limbs: usize, digits: usize| {
+            let special = limbs.div_ceil(digits) + 1;
+            Tier { top_level: limbs - 1, digits, special }
+        };
+        let (mut tiers, mut below) = (vec![], 0);
+        for digits in 1..=MAX_DIGITS {
+            let reach = (below + 1..=self.modulus_bits.len()).rev().find(|limbs| fits(*limbs, digits));
+            let Some(reach) = reach else { continue };
+            if digits == 1 {
+                let parts = [0.33, 0.6].map(|share| (reach as f64 * share).round() as usize);
+                tiers.extend(parts.into_iter().filter(|part| *part >= 4).map(|part| shape(part, 1)));
+            }
+            tiers.push(shape(reach, digits));
+            below = reach;
+        }
+        tiers
+    }
+
+    /// Digits and special primes of a key switch at `level`.
     #[must_use]
     pub fn key_shape(&self, level: usize) -> (usize, usize) {
-        let limbs = level + 1;
-        let bound = bound(self.log_ring_degree, self.security).unwrap_or(u32::MAX);
-        let special = |d: usize| limbs.div_ceil(d) + 1;
-        let fits = |d: usize| {
-            special(d) <= self.special_bits.len() && (limbs + special(d)) as u32 * PRIME_BITS <= bound
-        };
-        let digits = (1..=MAX_DIGITS).find(|d| fits(*d)).unwrap_or(MAX_DIGITS);
-        (digits, special(digits))
+        let tier = self.tiers().into_iter().find(|t| t.top_level >= level);
+        tier.map_or((MAX_DIGITS, self.special_bits.len()), |t| ((level + 1).div_ceil((t.top_level + 1).div_ceil(t.digits)), t.special))
     }
 
     /// Bytes in memory of one key for `level`: two polynomials a digit.

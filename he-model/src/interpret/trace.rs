@@ -3,7 +3,7 @@
 //! The times are a model fitted to measured key switches at N = 2^16 on 32-bit limbs (see [`Costs`]), scaled to
 //! other ring degrees by N log N.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 
 use super::{Interpreter, walk};
@@ -67,31 +67,35 @@ pub struct LayerTrace {
     pub milliseconds: f64,
 }
 
-/// A key and the level up to which it is used.
+/// Which keys a program uses, and at which levels: smaller keys serve lower levels.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct KeyNeeds {
-    /// For each rotation (left, 0 < r < slots) the highest level at which it happens.
-    pub rotations: BTreeMap<u32, usize>,
-    /// Highest level of a conjugation.
-    pub conjugation: Option<usize>,
-    /// Highest level of a product of ciphertexts.
-    pub relinearization: Option<usize>,
+    /// Rotations (left, 0 < r < slots), each with a level at which it happens.
+    pub rotations: BTreeSet<(u32, usize)>,
+    /// Levels of conjugations.
+    pub conjugations: BTreeSet<usize>,
+    /// Levels of products of ciphertexts.
+    pub relinearizations: BTreeSet<usize>,
 }
 
 impl KeyNeeds {
-    /// Number of keys.
+    /// Number of keys, and their bytes in memory: one key for each automorphism and tier of levels, cut to the highest
+    /// level in the tier.
     #[must_use]
-    pub fn count(&self) -> usize {
-        self.rotations.len()
-            + usize::from(self.conjugation.is_some())
-            + usize::from(self.relinearization.is_some())
-    }
-
-    /// Bytes of all keys in memory.
-    #[must_use]
-    pub fn bytes(&self, ring: &RingParameters) -> usize {
-        let levels = self.rotations.values().chain(&self.conjugation).chain(&self.relinearization);
-        levels.map(|l| ring.key_bytes(*l)).sum()
+    pub fn keys(&self, ring: &RingParameters) -> (usize, usize) {
+        let tiers = ring.tiers();
+        let tier = |level: usize| tiers.partition_point(|t| t.top_level < level);
+        // Rotations by their number; conjugation and relinearization by numbers no rotation has.
+        let rotations = self.rotations.iter().map(|(r, l)| (u64::from(*r), *l));
+        let conjugations = self.conjugations.iter().map(|l| (1 << 40, *l));
+        let relinearizations = self.relinearizations.iter().map(|l| (1 << 41, *l));
+        let mut keys: BTreeMap<(u64, usize), usize> = BTreeMap::new();
+        for (what, level) in rotations.chain(conjugations).chain(relinearizations) {
+            let top = keys.entry((what, tier(level))).or_default();
+            *top = level.max(*top);
+        }
+        (keys.len(), keys.values().map(|l| ring.key_bytes(*l)).sum())
     }
 }
 
@@ -102,6 +106,8 @@ pub struct Trace {
     pub layers: Vec<LayerTrace>,
     /// The keys.
     pub keys: KeyNeeds,
+    /// Number of keys.
+    pub key_count: usize,
     /// Bytes of all keys in memory.
     pub key_bytes: usize,
     /// Level of the input.
@@ -129,7 +135,7 @@ impl Trace {
             Ok(_) => {}
             Err(never) => match never {},
         }
-        tracer.trace.key_bytes = tracer.trace.keys.bytes(ring);
+        (tracer.trace.key_count, tracer.trace.key_bytes) = tracer.trace.keys.keys(ring);
         tracer.trace
     }
 
@@ -192,8 +198,7 @@ impl Tracer<'_> {
     }
 
     fn rotation(&mut self, by: u32, step: &Step) {
-        let level = self.trace.keys.rotations.entry(by).or_insert(0);
-        *level = (*level).max(step.level);
+        self.trace.keys.rotations.insert((by, step.level));
     }
 }
 
@@ -271,8 +276,7 @@ impl Interpreter for Tracer<'_> {
     }
 
     fn conjugate(&mut self, _: &(), step: &Step) -> Result<(), Infallible> {
-        let level = self.trace.keys.conjugation.unwrap_or(0).max(step.level);
-        self.trace.keys.conjugation = Some(level);
+        self.trace.keys.conjugations.insert(step.level);
         let cost = self.key_switch(step.level);
         let layer = self.layer(step);
         layer.rotations += 1;
@@ -285,8 +289,7 @@ impl Interpreter for Tracer<'_> {
     }
 
     fn square(&mut self, _: &(), step: &Step) -> Result<(), Infallible> {
-        let level = self.trace.keys.relinearization.unwrap_or(0).max(step.level);
-        self.trace.keys.relinearization = Some(level);
+        self.trace.keys.relinearizations.insert(step.level);
         let cost = self.key_switch(step.level);
         let layer = self.layer(step);
         layer.multiplications += 1;
