@@ -127,7 +127,9 @@ impl RingParameters {
     #[must_use]
     pub fn key_shape(&self, level: usize) -> (usize, usize) {
         let tier = self.tiers().into_iter().find(|t| t.top_level >= level);
-        tier.map_or((MAX_DIGITS, self.special_bits.len()), |t| ((level + 1).div_ceil((t.top_level + 1).div_ceil(t.digits)), t.special))
+        tier.map_or((MAX_DIGITS, self.special_bits.len()), |t| {
+            ((level + 1).div_ceil((t.top_level + 1).div_ceil(t.digits)), t.special)
+        })
     }
 
     /// Bytes in memory of one key for `level`: two polynomials a digit.

@@ -166,6 +166,20 @@ pub struct LayerResult {
     pub factor: Vec<f64>,
 }
 
+impl LayerResult {
+    /// The layer's tensor from the slots of its ciphertexts.
+    ///
+    /// # Panics
+    /// If there are fewer ciphertexts or slots than the layout says.
+    #[must_use]
+    pub fn unpack(&self, slots: &[Vec<Complex64>]) -> Vec<f64> {
+        let mut tensor = self.layout.unpack(slots);
+        let positions = self.layout.shape().height * self.layout.shape().width;
+        tensor.iter_mut().enumerate().for_each(|(i, v)| *v *= self.factor[i / positions]);
+        tensor
+    }
+}
+
 /// Collects instructions; equal plaintexts are stored once.
 #[derive(Debug)]
 pub(crate) struct Builder {

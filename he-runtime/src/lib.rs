@@ -1,1 +1,25 @@
-//! Runs HE-ready models on CKKS ciphertexts: client and server sessions.
+//! Runs HE-ready models on ciphertexts.
+//!
+//! | module | side | what it is |
+//! |---|---|---|
+//! | [`circuit`] | both | a model made concrete: program, real primes, levels, scales, keys needed |
+//! | [`messages`] | both | what travels: encrypted latents and logits, evaluation keys, the public key |
+//! | `client` | client | key generation, encryption, decryption (feature `client`) |
+//! | [`server`] | server | evaluation, with progress, interruption and times |
+//!
+//! **Invariants.** Without the feature `client` no type that can hold a secret key can be named here. Every message
+//! says for which model, parameters and key it was made, and is refused where these do not match, before any
+//! expensive work.
+
+pub mod circuit;
+#[cfg(feature = "client")]
+pub mod client;
+mod error;
+mod interpreter;
+pub mod messages;
+pub mod server;
+
+pub use circuit::{Circuit, ClientSpec};
+pub use error::RuntimeError;
+pub use messages::{EncryptedTensor, PublicKeyFile, ServerKeys};
+pub use server::{LayerTime, Progress, Server};

@@ -53,10 +53,7 @@ impl<'a> ClearInterpreter<'a> {
         let layers = program.results.iter().map(|r| {
             let slots: Vec<Slots> =
                 r.values.iter().map(|v| clear.keep[v.index()].clone().unwrap_or_default()).collect();
-            let mut tensor = r.layout.unpack(&slots);
-            let n = r.layout.shape().height * r.layout.shape().width;
-            tensor.iter_mut().enumerate().for_each(|(i, v)| *v *= r.factor[i / n]);
-            tensor
+            r.unpack(&slots)
         });
         let layers = layers.collect();
         Ok((program.output.unpack(&outputs), layers))

@@ -1,0 +1,125 @@
+//! A model made concrete: its program with the levels and scales that the real primes give.
+
+use ckks::{EvaluationKeyRequest, Parameters, ParametersLiteral, SecretDistribution, Security};
+use he_model::interpret::trace::{Costs, KeyNeeds, Trace};
+use he_model::schedule::Schedule;
+use he_model::{HeModel, Layout, Preprocessing, Program, RingParameters, SecurityLevel};
+use serde::{Deserialize, Serialize};
+
+use crate::RuntimeError;
+
+/// The parameters of a model, checked by the scheme.
+///
+/// # Errors
+/// Whatever the scheme refuses: bounds, sizes, missing primes.
+pub fn parameters(ring: &RingParameters) -> Result<Parameters, RuntimeError> {
+    let literal = ParametersLiteral {
+        log_ring_degree: ring.log_ring_degree,
+        modulus_bits: ring.modulus_bits.clone(),
+        special_bits: ring.special_bits.clone(),
+        secret: SecretDistribution::UniformTernary,
+        security: match ring.security {
+            SecurityLevel::Classical128 => Security::Classical128,
+            SecurityLevel::InsecureForTests => Security::InsecureForTests,
+        },
+    };
+    Ok(literal.build()?)
+}
+
+/// A model with its program, parameters, levels and scales.
+#[derive(Debug, Clone)]
+pub struct Circuit {
+    /// The packed program.
+    pub program: Program,
+    /// Levels and scales.
+    pub schedule: Schedule,
+    /// The ring.
+    pub parameters: Parameters,
+    /// Operations, keys, predicted cost.
+    pub trace: Trace,
+    /// What the client has to know.
+    pub spec: ClientSpec,
+}
+
+impl Circuit {
+    /// Lowers a model and assigns levels and scales with the real primes.
+    ///
+    /// # Errors
+    /// A plan that does not fit its graph, or parameters that the scheme refuses.
+    pub fn new(model: &HeModel) -> Result<Self, RuntimeError> {
+        let program = model.plan.program(&model.graph)?;
+        let parameters = parameters(&model.plan.ring)?;
+        let primes: Vec<f64> =
+            (0..=parameters.max_level()).map(|i| f64::from(parameters.modulus(i))).collect();
+        let schedule = model.plan.schedule(&program, &primes)?;
+        let trace = Trace::new(&program, &schedule, &model.plan.ring, &Costs::default());
+        let output = program.outputs.first().map_or(1.0, |o| schedule.steps[o.index()].scale);
+        let spec = ClientSpec {
+            model: model.digest(),
+            ring: model.plan.ring.clone(),
+            input: program.input,
+            input_level: schedule.input_level,
+            input_scale: schedule.input_scale,
+            output: program.output,
+            output_level: schedule.output_level,
+            output_scale: output,
+            labels: model.labels.clone(),
+            preprocessing: model.preprocessing.clone(),
+            keys: trace.keys.clone(),
+        };
+        Ok(Self { program, schedule, parameters, trace, spec })
+    }
+}
+
+/// What a client has to know of a model: everything but its weights.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientSpec {
+    /// Digest of the model.
+    pub model: String,
+    /// The ring.
+    pub ring: RingParameters,
+    /// Where the latent goes.
+    pub input: Layout,
+    /// Level of the latent's ciphertexts.
+    pub input_level: usize,
+    /// Scale of the latent's ciphertexts.
+    pub input_scale: f64,
+    /// Where the logits are.
+    pub output: Layout,
+    /// Level of the logits' ciphertexts.
+    pub output_level: usize,
+    /// Scale of the logits' ciphertexts.
+    pub output_scale: f64,
+    /// Name of each logit.
+    pub labels: Vec<String>,
+    /// What happens to a film before.
+    pub preprocessing: Preprocessing,
+    /// The keys that the server needs.
+    pub keys: KeyNeeds,
+}
+
+impl ClientSpec {
+    /// The parameters, checked by the scheme.
+    ///
+    /// # Errors
+    /// Whatever the scheme refuses.
+    pub fn parameters(&self) -> Result<Parameters, RuntimeError> {
+        parameters(&self.ring)
+    }
+
+    /// The keys that the server needs, as the scheme wants them asked for.
+    #[must_use]
+    pub fn key_request(&self) -> EvaluationKeyRequest {
+        EvaluationKeyRequest {
+            relinearization: self.keys.relinearizations.iter().copied().collect(),
+            rotations: self.keys.rotations.iter().map(|(r, l)| (i64::from(*r), *l)).collect(),
+            conjugation: self.keys.conjugations.iter().copied().collect(),
+        }
+    }
+
+    /// The model's digest as bytes, as messages carry it.
+    pub(crate) fn model_bytes(&self) -> [u8; 32] {
+        *blake3::hash(self.model.as_bytes()).as_bytes()
+    }
+}

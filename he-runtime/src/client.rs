@@ -1,0 +1,196 @@
+//! The client's side: the only one that can decrypt.
+//!
+//! A decrypted result must not go back to whoever computed it: the scheme is approximate, and its noise depends on
+//! the secret (Li and Micciancio, 2021).
+
+use std::path::Path;
+
+use ckks::{Ciphertext, Decryptor, Encoder, Encryptor, KeyGenerator, Parameters, SecretKey, Wire};
+use rand_core::CryptoRng;
+
+use crate::RuntimeError;
+use crate::circuit::ClientSpec;
+use crate::error::short;
+use crate::messages::{
+    EncryptedTensor, Header, KeyIdentity, Kind, PublicKeyFile, ServerKeys, finish, named, read_file,
+    write_file,
+};
+
+/// A latent may exceed the calibrated range by this factor before it is refused.
+const RANGE_MARGIN: f64 = 2.0;
+
+/// The key pair. It cannot be cloned or printed.
+pub struct ClientKeys {
+    key: KeyIdentity,
+    secret: SecretKey,
+}
+
+impl ClientKeys {
+    /// Identity of the key pair.
+    #[must_use]
+    pub fn key(&self) -> KeyIdentity {
+        self.key
+    }
+
+    /// Writes the secret key's file. Whoever reads it can decrypt.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn save(&self, parameters: &Parameters, path: &Path) -> Result<(), RuntimeError> {
+        let header = Header { kind: Kind::ClientKeys, model: [0; 32], key: self.key, count: 1 };
+        write_file(path, header, |to| Ok(self.secret.write_to(parameters, to)?))
+    }
+
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// A file that is cut short, altered, or made for other parameters.
+    pub fn load(parameters: &Parameters, path: &Path) -> Result<Self, RuntimeError> {
+        let kind = Kind::ClientKeys;
+        let (header, mut from) = read_file(path, kind)?;
+        let secret = SecretKey::read_from(parameters, &mut from).map_err(named(path, kind))?;
+        finish(path, kind, from)?;
+        Ok(Self { key: header.key, secret })
+    }
+}
+
+/// All keys of a fresh key pair.
+pub struct KeyBundle {
+    /// Stays with the client.
+    pub client: ClientKeys,
+    /// Encrypts.
+    pub public: PublicKeyFile,
+    /// Goes to the server.
+    pub server: ServerKeys,
+}
+
+impl KeyBundle {
+    /// Draws a secret and makes the keys that a model needs, each cut to its levels.
+    ///
+    /// # Errors
+    /// Parameters that the scheme refuses.
+    pub fn generate(spec: &ClientSpec, rng: &mut impl CryptoRng) -> Result<Self, RuntimeError> {
+        let parameters = spec.parameters()?;
+        let secret = SecretKey::generate(&parameters, rng);
+        let generator = KeyGenerator::new(&parameters, &secret)?;
+        let public = PublicKeyFile::new(&parameters, generator.public_key(rng))?;
+        let evaluation = generator.evaluation_keys(&spec.key_request(), rng)?;
+        let key = public.key();
+        Ok(Self { client: ClientKeys { key, secret }, server: ServerKeys { key, evaluation }, public })
+    }
+}
+
+/// Encrypts a latent, `[channels, height, width]` row-major.
+///
+/// # Errors
+/// A latent of the wrong size, or with values far outside of what the model was calibrated for.
+pub fn encrypt(
+    spec: &ClientSpec,
+    public: &PublicKeyFile,
+    latent: &[f64],
+    rng: &mut impl CryptoRng,
+) -> Result<EncryptedTensor, RuntimeError> {
+    let shape = spec.input.shape();
+    if latent.len() != shape.len() {
+        return Err(RuntimeError::Length { expected: shape.len(), got: latent.len(), shape });
+    }
+    let limit = spec.preprocessing.latent_range * RANGE_MARGIN;
+    if let Some(value) = latent.iter().find(|v| v.is_nan() || v.abs() > limit) {
+        return Err(RuntimeError::OutOfRange { value: *value, limit: spec.preprocessing.latent_range });
+    }
+    let parameters = spec.parameters()?;
+    let encoder = Encoder::new(&parameters);
+    let encryptor = Encryptor::new(&parameters, public.public.clone())?;
+    let encrypt = |slots: Vec<ckks::Complex64>| -> Result<Ciphertext, RuntimeError> {
+        let plain = encoder.encode(&slots, spec.input_scale, spec.input_level)?;
+        Ok(encryptor.encrypt(&plain, rng)?)
+    };
+    let ciphertexts = spec.input.pack(latent).into_iter().map(encrypt).collect::<Result<_, _>>()?;
+    Ok(EncryptedTensor { kind: Kind::Latent, model: spec.model_bytes(), key: public.key(), ciphertexts })
+}
+
+/// Decrypts the logits, one a label.
+///
+/// # Errors
+/// A result of another model or key.
+pub fn decrypt(
+    spec: &ClientSpec,
+    keys: &ClientKeys,
+    logits: &EncryptedTensor,
+) -> Result<Vec<f64>, RuntimeError> {
+    let expected = (spec.output.ciphertexts(), spec.output_level, spec.output_scale);
+    logits.check(&spec.model_bytes(), &keys.key, expected)?;
+    let parameters = spec.parameters()?;
+    let slots = slots(&parameters, keys, &logits.ciphertexts)?;
+    Ok(spec.output.unpack(&slots))
+}
+
+/// Decrypts ciphertexts to their slots.
+pub(crate) fn slots(
+    parameters: &Parameters,
+    keys: &ClientKeys,
+    ciphertexts: &[Ciphertext],
+) -> Result<Vec<Vec<ckks::Complex64>>, RuntimeError> {
+    let decryptor = Decryptor::new(parameters, &keys.secret)?;
+    let encoder = Encoder::new(parameters);
+    let decode = |c: &Ciphertext| -> Result<_, RuntimeError> { Ok(encoder.decode(&decryptor.decrypt(c)?)) };
+    ciphertexts.iter().map(decode).collect()
+}
+
+/// Precision of one layer: clear against decrypted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LayerError {
+    /// The layer.
+    pub name: String,
+    /// Largest magnitude in the clear.
+    pub magnitude: f64,
+    /// Largest difference.
+    pub error: f64,
+}
+
+impl LayerError {
+    /// -log2 of the error.
+    #[must_use]
+    pub fn precision_bits(&self) -> f64 {
+        -self.error.log2()
+    }
+}
+
+/// Runs a model on a latent with all keys at hand and compares every layer with the clear: for the model's author, never
+/// for a server.
+///
+/// # Errors
+/// As encryption and evaluation.
+pub fn compare_layers(
+    model: &he_model::HeModel,
+    keys: KeyBundle,
+    latent: &[f64],
+    rng: &mut impl CryptoRng,
+) -> Result<Vec<LayerError>, RuntimeError> {
+    let server = crate::Server::new(model, keys.server)?;
+    let spec = server.spec().clone();
+    let parameters = spec.parameters()?;
+    let encrypted = encrypt(&spec, &keys.public, latent, rng)?;
+    let clear = model.graph.run_all(latent).map_err(he_model::ModelError::from)?;
+    let mut results = vec![];
+    server.run_layers(&encrypted, &mut |result, ciphertexts| {
+        let name = &server.circuit().program.layers[result.layer as usize];
+        let Some(node) = model.graph.find(name) else { return Ok(()) };
+        let got = result.unpack(&slots(&parameters, &keys.client, ciphertexts)?);
+        let want = &clear[node.0];
+        let largest = |v: &mut dyn Iterator<Item = f64>| v.fold(0.0, |a: f64, b| a.max(b.abs()));
+        results.push(LayerError {
+            name: name.clone(),
+            magnitude: largest(&mut want.iter().copied()),
+            error: largest(&mut got.iter().zip(want).map(|(a, b)| a - b)),
+        });
+        Ok(())
+    })?;
+    Ok(results)
+}
+
+/// Tells which key pair a message was made with, for messages to the user.
+#[must_use]
+pub fn describe_key(key: &KeyIdentity) -> String {
+    short(key)
+}

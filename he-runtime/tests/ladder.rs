@@ -1,0 +1,94 @@
+//! The second rung of the ladder: ciphertexts compute what the clear computes. On a small insecure ring for all
+//! networks, and on one secure ring.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
+
+use he_model::zoo::{Architecture, Recipe, random, random_input};
+use he_model::{Graph, HeModel, PlanOptions, Preprocessing, Ranges, SecurityLevel, Shape, plan};
+use he_runtime::client::{KeyBundle, decrypt, encrypt};
+use he_runtime::{Circuit, Server};
+use rand::SeedableRng;
+use rand_chacha::ChaCha20Rng;
+
+fn model(graph: Graph, options: &PlanOptions) -> HeModel {
+    let labels = (0..graph.output_shape().channels).map(|i| format!("label {i}")).collect();
+    let latent = graph.input_shape();
+    let preprocessing =
+        Preprocessing { film_side: 64, latent, encoder_digest: String::new(), latent_range: 1.0 };
+    let plan = plan(&graph, options).unwrap();
+    HeModel { plan, labels, preprocessing, ranges: Ranges::new(&graph), graph, notes: BTreeMap::new() }
+}
+
+fn recipe(architecture: Architecture, side: usize, shrink: usize, se: bool) -> Recipe {
+    let input = Shape::new(3, side, side);
+    Recipe { architecture, input, labels: 5, se, post_add_activation: se, shrink }
+}
+
+/// Largest logit difference between ciphertexts and the graph.
+fn run(model: &HeModel, seed: u64) -> f64 {
+    let mut rng = ChaCha20Rng::seed_from_u64(seed);
+    let spec = Circuit::new(model).unwrap().spec;
+    let start = std::time::Instant::now();
+    let keys = KeyBundle::generate(&spec, &mut rng).unwrap();
+    let keygen = start.elapsed().as_secs_f64();
+    let latent = random_input(model.graph.input_shape(), seed);
+    let encrypted = encrypt(&spec, &keys.public, &latent, &mut rng).unwrap();
+    let (count, bytes) = (keys.server.count(), keys.server.bytes());
+    let server = Server::new(model, keys.server).unwrap();
+    let start = std::time::Instant::now();
+    let mut last = 0.0;
+    let mut progress = |p: he_runtime::Progress<'_>| {
+        assert!(p.done >= last && p.done <= 1.0);
+        last = p.done;
+    };
+    let (result, times) = server.run(&encrypted, &mut progress, &AtomicBool::new(false)).unwrap();
+    let took = start.elapsed().as_secs_f64();
+    assert_eq!(times.len(), server.circuit().program.layers.len());
+    let got = decrypt(&spec, &keys.client, &result).unwrap();
+    let want = model.graph.run(&latent).unwrap();
+    let error = got.iter().zip(&want).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    let magnitude = want.iter().fold(0.0, |m: f64, v| m.max(v.abs()));
+    println!(
+        "N=2^{} depth {}: {count} keys {} MiB in {keygen:.2} s, run {took:.2} s (predicted {:.2} s of one thread), logits {magnitude:.3} +- {error:.2e}",
+        model.plan.ring.log_ring_degree,
+        server.circuit().trace.depth,
+        bytes >> 20,
+        server.circuit().trace.seconds()
+    );
+    error
+}
+
+fn insecure(precise: bool) -> PlanOptions {
+    PlanOptions {
+        log_ring_degree: Some(11),
+        security: SecurityLevel::InsecureForTests,
+        precise: Some(precise),
+        ..PlanOptions::default()
+    }
+}
+
+#[test]
+fn every_network_on_a_small_insecure_ring() {
+    let networks = [Architecture::LeNet, Architecture::VggNet, Architecture::HefNet, Architecture::ResNet(8)];
+    for architecture in networks {
+        for (se, precise) in [(false, true), (true, true), (false, false)] {
+            let graph = random(&recipe(architecture, 8, 8, se), 2).unwrap();
+            let error = run(&model(graph, &insecure(precise)), 1);
+            assert!(
+                error < if precise { 2e-4 } else { 2e-2 },
+                "{} {se} {precise}: {error}",
+                architecture.name()
+            );
+        }
+    }
+}
+
+#[test]
+fn a_small_network_at_128_bits() {
+    let graph = random(&recipe(Architecture::ResNet(8), 8, 8, false), 2).unwrap();
+    let error = run(&model(graph, &PlanOptions { precise: Some(false), ..PlanOptions::default() }), 1);
+    assert!(error < 1e-2, "{error}");
+}
