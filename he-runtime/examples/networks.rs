@@ -1,0 +1,90 @@
+//! Measures random networks end to end: `cargo run --release -p he-runtime --example networks -- resnet20 32 4`
+//! (architecture, side and channels of the latent, optionally `se`).
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use he_model::zoo::{Architecture, Recipe, random, random_input};
+use he_model::{HeModel, PlanOptions, Preprocessing, Ranges, Shape, plan};
+use he_runtime::client::{KeyBundle, decrypt, encrypt};
+use he_runtime::{Circuit, Server};
+use rand::SeedableRng;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let argument = |i: usize, default: &str| arguments.get(i).cloned().unwrap_or_else(|| default.into());
+    let architecture = match argument(0, "lenet").as_str() {
+        "vggnet" => Architecture::VggNet,
+        "hefnet" => Architecture::HefNet,
+        "resnet20" => Architecture::ResNet(20),
+        _ => Architecture::LeNet,
+    };
+    let side: usize = argument(1, "8").parse()?;
+    let input = Shape::new(argument(2, "4").parse()?, side, side);
+    let se = argument(3, "") == "se";
+    let recipe = Recipe { architecture, input, labels: 14, se, post_add_activation: false, shrink: 1 };
+    let graph = random(&recipe, 1)?;
+    let start = Instant::now();
+    let budget: usize = argument(4, "4096").parse()?;
+    let plan = plan(&graph, &PlanOptions { max_key_bytes: budget << 20, ..PlanOptions::default() })?;
+    println!(
+        "{} {input}: planned in {:.1} s: {:?}",
+        architecture.name(),
+        start.elapsed().as_secs_f64(),
+        plan.packing
+    );
+    println!(
+        "ring degree 2^{}, {}+{} primes",
+        plan.ring.log_ring_degree,
+        plan.ring.modulus_bits.len(),
+        plan.ring.special_bits.len()
+    );
+    let labels = (0..14).map(|i| format!("label {i}")).collect();
+    let preprocessing =
+        Preprocessing { film_side: 256, latent: input, encoder_digest: String::new(), latent_range: 1.0 };
+    let model =
+        HeModel { plan, labels, preprocessing, ranges: Ranges::new(&graph), graph, notes: BTreeMap::new() };
+    let circuit = Circuit::new(&model)?;
+    let spec = circuit.spec.clone();
+    println!(
+        "predicted {:.2} s of one thread, {} keys, {} MiB",
+        circuit.trace.seconds(),
+        circuit.trace.key_count,
+        circuit.trace.key_bytes >> 20
+    );
+    let mut rng = rand_chacha::ChaCha20Rng::seed_from_u64(1);
+    let start = Instant::now();
+    let keys = KeyBundle::generate(&spec, &mut rng)?;
+    println!(
+        "keys in {:.1} s: {}, {} MiB",
+        start.elapsed().as_secs_f64(),
+        keys.server.count(),
+        keys.server.bytes() >> 20
+    );
+    let latent = random_input(input, 7);
+    let encrypted = encrypt(&spec, &keys.public, &latent, &mut rng)?;
+    let start = Instant::now();
+    let server = Server::new(&model, keys.server)?;
+    println!("prepared in {:.1} s, {} MiB", start.elapsed().as_secs_f64(), server.bytes() >> 20);
+    for _ in 0..2 {
+        let start = Instant::now();
+        let (result, times) = server.run(&encrypted, &mut |_| {}, &AtomicBool::new(false))?;
+        println!("run in {:.2} s", start.elapsed().as_secs_f64());
+        let got = decrypt(&spec, &keys.client, &result)?;
+        let want = model.graph.run(&latent)?;
+        let error = got.iter().zip(&want).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        println!("largest logit difference {error:.2e}");
+        if std::env::var_os("LAYERS").is_some() {
+            for t in times {
+                println!(
+                    "  {:24} {:8.1} ms, predicted {:8.1}",
+                    t.name,
+                    t.time.as_secs_f64() * 1e3,
+                    t.predicted_milliseconds
+                );
+            }
+        }
+    }
+    Ok(())
+}
