@@ -79,8 +79,8 @@ fn setup() -> Setup {
     let generator = KeyGenerator::new(&parameters, &secret).unwrap();
     let rotations = (1..=8).chain([16, 32, 48]);
     let request = EvaluationKeyRequest {
-        relinearization: vec![39, 19],
-        rotations: rotations.flat_map(|k| [(k, 39), (k, 19)]).collect(),
+        relinearization: vec![39, 19, 4],
+        rotations: rotations.flat_map(|k| [(k, 39), (k, 19), (k, 4)]).collect(),
         conjugation: Vec::new(),
     };
     Setup {

@@ -71,6 +71,13 @@ impl Modulus {
         self.reduce(u64::from(a) * u64::from(b))
     }
 
+    /// q^-1 modulo 2^32.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    pub(crate) const fn inverse(self) -> u32 {
+        self.inverse
+    }
+
     /// 2^64 mod q, the factor that undoes two reductions.
     #[inline(always)]
     pub(crate) const fn radix_squared(self) -> u32 {

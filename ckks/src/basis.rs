@@ -8,6 +8,7 @@
 use rayon::prelude::*;
 
 use crate::arith::Modulus;
+use crate::buffer::Buffer;
 use crate::kernels::{self, Target};
 
 /// Coefficients that one task takes.
@@ -40,8 +41,8 @@ impl Conversion {
     }
 
     /// The quotients v of the scaled residues.
-    pub(crate) fn quotients(&self, y: &[u32], n: usize) -> Vec<u32> {
-        let mut v = vec![0; n];
+    pub(crate) fn quotients(&self, y: &[u32], n: usize) -> Buffer {
+        let mut v = Buffer::scratch(n);
         v.par_chunks_mut(BLOCK).enumerate().for_each(|(i, v)| {
             kernels::conversion_quotient(v, i * BLOCK, y, n, &self.reciprocals);
         });
@@ -100,7 +101,7 @@ mod tests {
         let v = conversion.quotients(&y, n);
         let tables: Vec<Target> = targets.iter().map(|&p| conversion.target(p)).collect();
         let mut out = vec![0; 2 * n];
-        kernels::convert(&mut out, &y, &v, n, &tables.iter().collect::<Vec<_>>());
+        kernels::convert(&mut out, &y, &v, n, &tables);
         for (limb, p) in out.chunks(n).zip(targets) {
             for (&got, &x) in limb.iter().zip(&values) {
                 assert_eq!(got, p.reduce_i128(x));

@@ -98,7 +98,7 @@ impl Encoder {
             let integers: Vec<i64> = quantised.iter().map(|&v| v as i64).collect();
             Poly::from_signed(p, level + 1, special, &integers)
         } else {
-            let mut poly = Poly::<Coefficient>::zero(p, level + 1, special);
+            let mut poly = Poly::<Coefficient>::scratch(p, level + 1, special);
             poly.for_each_limb(p, |_, m, limb| {
                 for (x, &v) in limb.iter_mut().zip(&quantised) {
                     *x = m.reduce_i128(v as i128);

@@ -59,7 +59,7 @@ impl Encryptor {
         }
         let v = sampling::ternary(rng, n);
         let errors = [sampling::gaussian(rng, n), sampling::gaussian(rng, n)];
-        let mut c = [(); 2].map(|()| Poly::zero(p, limbs, 0));
+        let mut c = [(); 2].map(|()| Poly::scratch(p, limbs, 0));
         let [c0, c1] = &mut c;
         let rows = c0.data_mut().par_chunks_exact_mut(n).zip(c1.data_mut().par_chunks_exact_mut(n));
         rows.enumerate().for_each(|(i, (c0, c1))| {

@@ -244,7 +244,7 @@ impl Evaluator {
         let scale = self.product_scale("mul", a.scale, b.scale, a.level())?;
         let p = &self.parameters;
         let (n, limbs) = (p.ring_degree(), a.level() + 1);
-        let mut d = [(); 3].map(|()| Poly::zero(p, limbs, 0));
+        let mut d = [(); 3].map(|()| Poly::scratch(p, limbs, 0));
         let [d0, d1, d2] = &mut d;
         d0.data_mut()
             .par_chunks_exact_mut(n)

@@ -1,9 +1,12 @@
 //! The inner loops, and the only place with `unsafe`.
 //!
 //! Every kernel is one plain Rust body, compiled three times: for AVX-512, for AVX2 and for the target's baseline, and chosen at run time.
-//! The bodies are written so that the compiler turns them into full-width vector code; residues are exact, so
-//! all three give the same bits. The bodies contain no `unsafe`: the keyword only appears where a body compiled for an
-//! instruction set is entered, after the processor was asked for it.
+//! The heaviest have a second, hand-written body for AVX-512 in [`avx512`]. Residues are exact, so all give the same
+//! bits. `unsafe` only appears where a body compiled for an instruction set is entered, after the processor was asked for it,
+//! and where a vector is loaded or stored.
+
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 
 use crate::arith::Modulus;
 
@@ -64,13 +67,22 @@ macro_rules! kernels {
 }
 
 /// Entries that one pass of a lazy sum keeps in registers.
-const LANES: usize = 32;
+pub(crate) const LANES: usize = 32;
 /// Terms of a lazy sum of products of residues between two reductions of the sum.
 const LAZY_PRODUCTS: usize = 4;
 /// Terms of a lazy sum in a basis conversion between two reductions of the sum.
 const LAZY_CONVERSION: usize = 8;
 /// Coefficients whose source limbs stay in the first cache while the targets of a conversion are computed.
-const CONVERSION_BLOCK: usize = 512;
+const CONVERSION_BLOCK: usize = 256;
+
+/// The plaintext side of a weighted sum.
+#[derive(Clone, Copy)]
+pub(crate) enum Factors<'a> {
+    /// One residue for each run of 2^k positions, at least [`LANES`].
+    Runs(&'a [u32], u32),
+    /// One residue for each position.
+    Each(&'a [u32]),
+}
 
 /// The constants of a basis conversion into one prime.
 pub(crate) struct Target {
@@ -169,15 +181,14 @@ kernels! {
         }
     }
 
-    /// out_i = a_(permutation_i).
-    fn permute(out: &mut [u32], a: &[u32], permutation: &[u32]) {
+    fn portable_permute(out: &mut [u32], a: &[u32], permutation: &[u32]) {
         for (x, &i) in out.iter_mut().zip(permutation) {
             *x = a[i as usize];
         }
     }
 
     /// out = sum_j a_j b_j 2^-32: with the b_j in Montgomery form, the inner product.
-    fn inner_product(out: &mut [u32], a: &[&[u32]], b: &[&[u32]], m: Modulus) {
+    fn portable_inner_product(out: &mut [u32], a: &[&[u32]], b: &[&[u32]], m: Modulus) {
         let limit = u64::from(m.value()) << 32;
         for (block, out) in out.chunks_exact_mut(LANES).enumerate() {
             let at = block * LANES;
@@ -200,30 +211,29 @@ kernels! {
         }
     }
 
-    /// out += sum_j a_j f_j, where f_j is one residue for each run of `out.len() / f_j.len()` positions.
-    fn periodic_inner_product(out: &mut [u32], a: &[&[u32]], f: &[&[u32]], m: Modulus) {
+    /// out = sum_j a_j f_j: a_j are entries, f_j residues, one for each run of positions, or for each position.
+    fn portable_weighted_sum(out: &mut [u32], terms: &[(&[u32], Factors)], m: Modulus) {
         let limit = u64::from(m.value()) << 32;
-        let shift = m.radix_squared();
-        let n = out.len();
         for (block, out) in out.chunks_exact_mut(LANES).enumerate() {
             let at = block * LANES;
             let mut sum = [0u64; LANES];
-            for (j, (a, f)) in a.iter().zip(f).enumerate() {
+            for (j, (a, factors)) in terms.iter().enumerate() {
                 let a = &a[at..at + LANES];
-                let run = n / f.len();
-                if run >= LANES {
-                    let factor = u64::from(f[at / run]);
-                    for i in 0..LANES {
-                        sum[i] += u64::from(a[i]) * factor;
+                match factors {
+                    Factors::Runs(f, log_run) => {
+                        let factor = u64::from(f[at >> log_run]);
+                        for i in 0..LANES {
+                            sum[i] += u64::from(a[i]) * factor;
+                        }
                     }
-                } else {
-                    // `run` is a power of two below LANES: a shift, and the factors of the block are few.
-                    let shift = run.trailing_zeros();
-                    let f = &f[at / run..(at + LANES) / run];
-                    for i in 0..LANES {
-                        sum[i] += u64::from(a[i]) * u64::from(f[i >> shift]);
+                    Factors::Each(f) => {
+                        let f = &f[at..at + LANES];
+                        for i in 0..LANES {
+                            sum[i] += u64::from(a[i]) * u64::from(f[i]);
+                        }
                     }
                 }
+                // As in the inner product: four products and the reduced rest stay below q 2^33.
                 if j % LAZY_PRODUCTS == LAZY_PRODUCTS - 1 {
                     for s in &mut sum {
                         *s = (*s).min(s.wrapping_sub(limit));
@@ -231,9 +241,20 @@ kernels! {
                 }
             }
             for (o, s) in out.iter_mut().zip(sum) {
-                let product = m.mul_montgomery(m.reduce(s.min(s.wrapping_sub(limit))), shift);
-                *o = m.add(*o, product);
+                *o = m.to_montgomery(m.reduce(s.min(s.wrapping_sub(limit))));
             }
+        }
+    }
+
+    /// out = x mod q for |x| < 2^62, without a division or a branch.
+    fn reduce_signed(out: &mut [u32], values: &[i64], m: Modulus) {
+        let offset = m.reduce_i64(1 << 62);
+        for (o, &x) in out.iter_mut().zip(values) {
+            let u = x.wrapping_add(1 << 62) as u64;
+            // hi 2^32 + lo, each brought below q through Montgomery form, which takes any word.
+            let high = m.to_montgomery((u >> 32) as u32);
+            let low = m.to_montgomery(m.reduce(u & 0xffff_ffff));
+            *o = m.sub(m.add(high, low), offset);
         }
     }
 
@@ -256,45 +277,168 @@ kernels! {
         }
     }
 
-    /// Conversion of the scaled residues y (one limb of n for each source prime) into several primes, one limb of `out` each.
-    fn convert(out: &mut [u32], y: &[u32], v: &[u32], n: usize, targets: &[&Target]) {
-        let size = CONVERSION_BLOCK.min(n);
-        let mut at = 0;
-        while at < n {
-            for (out, target) in out.chunks_exact_mut(n).zip(targets) {
-                let m = target.modulus;
-                let limit = u64::from(m.value()) << 32;
-                let (last, factors) = match target.factors.split_last() {
-                    Some(split) => split,
-                    None => return,
-                };
-                for (block, out) in out[at..at + size].chunks_exact_mut(LANES).enumerate() {
-                    let at = at + block * LANES;
-                    let mut sum = [0u64; LANES];
-                    let v = &v[at..at + LANES];
-                    for t in 0..LANES {
-                        sum[t] = u64::from(v[t]) * u64::from(*last);
-                    }
-                    for (group, factors) in factors.chunks(LAZY_CONVERSION).enumerate() {
-                        for (i, &factor) in factors.iter().enumerate() {
-                            let from = (group * LAZY_CONVERSION + i) * n + at;
-                            let y = &y[from..from + LANES];
-                            for t in 0..LANES {
-                                sum[t] += u64::from(y[t]) * u64::from(factor);
-                            }
-                        }
-                        // y < 2^30 and factor < p: eight products are below p 2^33, the sum before them below p 2^32.
-                        for s in &mut sum {
-                            let t = (*s).min(s.wrapping_sub(limit << 1));
-                            *s = t.min(t.wrapping_sub(limit));
+    /// One block of a conversion: `gathered` holds `size` entries of each source, and of the quotients last; the block lies at
+    /// `at` in each limb of n.
+    fn portable_convert_block(out: &mut [u32], place: (usize, usize), gathered: &[u32], size: usize, targets: &[Target]) {
+        let (n, at) = place;
+        for (out, target) in out.chunks_exact_mut(n).zip(targets) {
+            let m = target.modulus;
+            let limit = u64::from(m.value()) << 32;
+            for (i, out) in out[at..at + size].chunks_exact_mut(LANES).enumerate() {
+                let mut sum = [0u64; LANES];
+                for (group, factors) in target.factors.chunks(LAZY_CONVERSION).enumerate() {
+                    for (j, &factor) in factors.iter().enumerate() {
+                        let from = (group * LAZY_CONVERSION + j) * size + i * LANES;
+                        let y = &gathered[from..from + LANES];
+                        for t in 0..LANES {
+                            sum[t] += u64::from(y[t]) * u64::from(factor);
                         }
                     }
-                    for (o, s) in out.iter_mut().zip(sum) {
-                        *o = m.reduce(s);
+                    // y < 2^30 and factor < p: eight products are below p 2^33, the sum before them below p 2^32.
+                    for s in &mut sum {
+                        let t = (*s).min(s.wrapping_sub(limit << 1));
+                        *s = t.min(t.wrapping_sub(limit));
                     }
                 }
+                for (o, s) in out.iter_mut().zip(sum) {
+                    *o = m.reduce(s);
+                }
             }
-            at += size;
+        }
+    }
+}
+
+macro_rules! prefer_avx512 {
+    ($( $(#[$doc:meta])* fn $name:ident / $portable:ident ($($arg:ident: $type:ty),* $(,)?) )*) => { $(
+        $(#[$doc])*
+        pub(crate) fn $name($($arg: $type),*) {
+            #[cfg(target_arch = "x86_64")]
+            if isa() == Isa::Avx512 {
+                // SAFETY: the processor was just found to have every feature that this copy is compiled for.
+                return unsafe { avx512::$name($($arg),*) };
+            }
+            $portable($($arg),*);
+        }
+    )* };
+}
+
+prefer_avx512! {
+    /// out = sum_j a_j b_j 2^-32: with the b_j in Montgomery form, the inner product.
+    fn inner_product / portable_inner_product(out: &mut [u32], a: &[&[u32]], b: &[&[u32]], m: Modulus)
+    /// out = sum_j a_j f_j: a_j are entries, f_j residues, one for each run of positions, or for each position.
+    fn weighted_sum / portable_weighted_sum(out: &mut [u32], terms: &[(&[u32], Factors)], m: Modulus)
+    /// out_i = a_(permutation_i), for the permutation of an automorphism.
+    fn permute / portable_permute(out: &mut [u32], a: &[u32], permutation: &[u32])
+    /// One block of a conversion: `gathered` holds `size` entries of each source, and of the quotients last.
+    fn convert_block / portable_convert_block(
+        out: &mut [u32], place: (usize, usize), gathered: &[u32], size: usize, targets: &[Target],
+    )
+}
+
+/// Conversion of the scaled residues y (one limb of n for each source prime) into several primes, one limb of `out` each.
+///
+/// The limbs of y are a power of two apart and would fight for the same lines of the first cache, so each block is gathered first.
+pub(crate) fn convert(out: &mut [u32], y: &[u32], v: &[u32], n: usize, targets: &[Target]) {
+    let size = CONVERSION_BLOCK.min(n);
+    let sources = y.len() / n;
+    let mut gathered = vec![0u32; (sources + 1) * size];
+    for at in (0..n).step_by(size) {
+        let (blocks, last) = gathered.split_at_mut(sources * size);
+        for (block, limb) in blocks.chunks_exact_mut(size).zip(y.chunks_exact(n)) {
+            block.copy_from_slice(&limb[at..at + size]);
+        }
+        last.copy_from_slice(&v[at..at + size]);
+        convert_block(out, (n, at), &gathered, size, targets);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::primes;
+    use proptest::prelude::*;
+
+    /// Residues below `q` from a seed; with seed 0 the largest there are, which is where lazy sums would overflow.
+    fn residues(seed: u64, q: u32, n: usize) -> Vec<u32> {
+        let mut x = seed;
+        let mut next = || {
+            x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (x >> 33) as u32 % q
+        };
+        (0..n).map(|_| if seed == 0 { q - 1 } else { next() }).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn lazy_sums_agree_with_the_plain_ones(seed in 0..50u64, terms in 1..40usize, bits in 18..=30u32) {
+            let m = Modulus::new(primes::generate(10, &[bits]).unwrap()[0]);
+            let (q, n) = (m.value(), 64);
+            let a: Vec<Vec<u32>> = (0..terms as u64).map(|j| residues(seed * (j + 1), q, n)).collect();
+            let b: Vec<Vec<u32>> = (0..terms as u64).map(|j| residues(seed * (j + 77), q, n)).collect();
+            let plain: Vec<u32> =
+                (0..n).map(|i| (0..terms).fold(0, |s, j| m.add(s, m.mul(a[j][i], b[j][i])))).collect();
+            let rows: Vec<&[u32]> = a.iter().map(Vec::as_slice).collect();
+            let weights: Vec<(&[u32], Factors)> =
+                a.iter().zip(&b).map(|(a, b)| (a.as_slice(), Factors::Each(b))).collect();
+            for f in [weighted_sum, portable_weighted_sum] {
+                let mut out = vec![0; n];
+                f(&mut out, &weights, m);
+                prop_assert_eq!(&out, &plain);
+            }
+            let runs: Vec<(&[u32], Factors)> =
+                a.iter().zip(&b).map(|(a, b)| (a.as_slice(), Factors::Runs(b, 5))).collect();
+            let by_runs: Vec<u32> =
+                (0..n).map(|i| (0..terms).fold(0, |s, j| m.add(s, m.mul(a[j][i], b[j][i >> 5])))).collect();
+            for f in [weighted_sum, portable_weighted_sum] {
+                let mut out = vec![0; n];
+                f(&mut out, &runs, m);
+                prop_assert_eq!(&out, &by_runs);
+            }
+            let key: Vec<Vec<u32>> = b.iter().map(|b| b.iter().map(|&x| m.to_montgomery(x)).collect()).collect();
+            let key: Vec<&[u32]> = key.iter().map(Vec::as_slice).collect();
+            for f in [inner_product, portable_inner_product] {
+                let mut out = vec![0; n];
+                f(&mut out, &rows, &key, m);
+                prop_assert_eq!(&out, &plain);
+            }
+        }
+
+        #[test]
+        fn automorphisms_gather(seed in 1..50u64, log_degree in 5..10u32, exponent in 0..512u32) {
+            let n = 1usize << log_degree;
+            let element = crate::GaloisElement::from_exponent((2 * exponent + 1) % (2 * n as u32), n).unwrap();
+            let (a, permutation) = (residues(seed, 65_537, n), element.permutation(n));
+            let (mut fast, mut portable) = (vec![0; n], vec![0; n]);
+            permute(&mut fast, &a, &permutation);
+            portable_permute(&mut portable, &a, &permutation);
+            prop_assert_eq!(fast, portable);
+        }
+
+        #[test]
+        fn conversions_agree_with_the_plain_sum(seed in 0..50u64, sources in 1..40usize, count in 1..9usize) {
+            let n = 64;
+            let primes = primes::generate(10, &vec![30; count]).unwrap();
+            let targets: Vec<Target> = primes
+                .iter()
+                .map(|&p| Target { modulus: Modulus::new(p), factors: residues(seed, p, sources + 1) })
+                .collect();
+            let y = residues(seed, (1 << 30) - 1, sources * n);
+            let v = residues(seed, 64, n);
+            let mut out = vec![0; count * n];
+            convert(&mut out, &y, &v, n, &targets);
+            let gathered: Vec<u32> = y.iter().chain(&v).copied().collect();
+            let mut portable = vec![0; count * n];
+            portable_convert_block(&mut portable, (n, 0), &gathered, n, &targets);
+            prop_assert_eq!(&out, &portable);
+            for (limb, target) in out.chunks(n).zip(&targets) {
+                let m = target.modulus;
+                for i in 0..n {
+                    let term = |j: usize| u128::from(gathered[j * n + i]) * u128::from(target.factors[j]);
+                    let sum: u128 = (0..=sources).map(term).sum();
+                    let sum = (sum % u128::from(m.value())) as u32;
+                    prop_assert_eq!(m.to_montgomery(limb[i]), sum);
+                }
+            }
         }
     }
 }

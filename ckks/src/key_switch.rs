@@ -7,13 +7,14 @@
 use rayon::prelude::*;
 
 use crate::basis::Conversion;
+use crate::buffer::Buffer;
 use crate::evaluation_keys::SwitchingKey;
 use crate::kernels::{self, Target};
 use crate::parameters::{KeyShape, Parameters};
 use crate::poly::{Evaluation, Poly};
 
 /// Limbs that one task converts and transforms: they share the loads of the source limbs.
-const GROUP: usize = 4;
+const GROUP: usize = 8;
 
 /// The digits of a polynomial, each modulo q_0 .. q_l and the special primes of the shape.
 pub(crate) struct Decomposition {
@@ -35,7 +36,7 @@ fn convert_limbs(
         let count = out.len() / n;
         let targets: Vec<Target> =
             (first..first + count).map(|i| conversion.target(p.table(limbs, i).modulus)).collect();
-        kernels::convert(out, y, v, n, &targets.iter().collect::<Vec<_>>());
+        kernels::convert(out, y, v, n, &targets);
         for (i, limb) in out.chunks_exact_mut(n).enumerate() {
             p.table(limbs, first + i).transform(n).forward(limb);
         }
@@ -53,7 +54,7 @@ pub(crate) fn decompose(p: &Parameters, c: &Poly<Evaluation>, shape: KeyShape) -
         .iter()
         .map(|range| Conversion::new(range.clone().map(|i| p.table(limbs, i).modulus).collect()))
         .collect();
-    let mut y = c.data().to_vec();
+    let mut y = Buffer::copy_of(c.data());
     y.par_chunks_exact_mut(n).enumerate().for_each(|(i, limb)| {
         p.table(limbs, i).transform(n).inverse(limb);
         conversions[i / shape.digit_limbs].weigh(i % shape.digit_limbs, limb);
@@ -61,7 +62,7 @@ pub(crate) fn decompose(p: &Parameters, c: &Poly<Evaluation>, shape: KeyShape) -
     let digits = ranges.iter().zip(&conversions).map(|(range, conversion)| {
         let y = &y[range.start * n..range.end * n];
         let v = conversion.quotients(y, n);
-        let mut digit = Poly::zero(p, limbs, shape.special);
+        let mut digit = Poly::scratch(p, limbs, shape.special);
         let (head, rest) = digit.data_mut().split_at_mut(range.start * n);
         let (own, tail) = rest.split_at_mut(range.len() * n);
         own.copy_from_slice(&c.data()[range.start * n..range.end * n]);
@@ -99,7 +100,7 @@ impl Decomposition {
     /// The inner product with a key, modulo Q_l P.
     pub(crate) fn inner_product(&self, p: &Parameters, key: &SwitchingKey) -> [Poly<Evaluation>; 2] {
         let limbs = self.limbs();
-        let mut out = [(); 2].map(|()| Poly::zero(p, limbs, self.shape.special));
+        let mut out = [(); 2].map(|()| Poly::scratch(p, limbs, self.shape.special));
         let n = p.ring_degree();
         let [u0, u1] = &mut out;
         u0.data_mut()
@@ -131,7 +132,7 @@ pub(crate) fn mod_down(p: &Parameters, mut x: Poly<Evaluation>, rescaled: usize)
         conversion.weigh(i, limb);
     });
     let v = conversion.quotients(y, n);
-    let mut out = Poly::zero(p, kept, 0);
+    let mut out = Poly::scratch(p, kept, 0);
     convert_limbs(p, (kept, 0), out.data_mut(), &conversion, (y, &v));
     out.for_each_limb(p, |i, m, limb| {
         let inverse = m.to_montgomery(m.invert(conversion.product(m)));

@@ -18,6 +18,7 @@
 
 mod arith;
 mod basis;
+mod buffer;
 mod ciphertext;
 mod embedding;
 mod encoder;

@@ -16,6 +16,8 @@ use crate::security::{SecretDistribution, Security};
 const MAX_LIMBS: usize = 128;
 /// Most digits of a key switch: more would only be slow.
 const MAX_DIGITS: usize = 8;
+/// A tier of several digits over this many levels is halved: the lower half does with smaller digits and fewer special primes.
+const HALVED_TIER: usize = 12;
 /// Least and greatest log2 of the ring degree when nothing promises security.
 const INSECURE_DEGREES: (u32, u32) = (5, 17);
 
@@ -117,7 +119,7 @@ fn check_count(what: &'static str, given: usize) -> Result<()> {
     Ok(())
 }
 
-/// The tiers: for each number of digits the highest level it serves, and a half tier below the single-digit one.
+/// The tiers: for each number of digits the highest level it serves, and smaller tiers below where the range is wide.
 ///
 /// `fits(limbs, special)` says whether the key modulus stays within the security bound.
 fn plan_tiers(limbs: usize, special: usize, fits: impl Fn(usize, usize) -> bool) -> Vec<KeyTier> {
@@ -139,6 +141,8 @@ fn plan_tiers(limbs: usize, special: usize, fits: impl Fn(usize, usize) -> bool)
                     push(part, 1);
                 }
             }
+        } else if reach - below >= HALVED_TIER {
+            push(below + (reach - below) / 2, digits);
         }
         push(reach, digits);
         below = reach;

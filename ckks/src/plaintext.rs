@@ -1,5 +1,6 @@
 //! Encoded messages: dense ones, fixed to a level, and periodic ones, kept as their few coefficients.
 
+use crate::kernels;
 use crate::parameters::Parameters;
 use crate::poly::{Evaluation, Poly};
 
@@ -68,14 +69,15 @@ impl PeriodicPlaintext {
     /// The values modulo prime `i` of a polynomial with `limbs` limbs: one for each run of positions.
     pub(crate) fn values(&self, parameters: &Parameters, limbs: usize, i: usize) -> Vec<u32> {
         let table = parameters.table(limbs, i);
-        let mut values: Vec<u32> = self.coefficients.iter().map(|&c| table.modulus.reduce_i64(c)).collect();
+        let mut values = vec![0; self.coefficients.len()];
+        kernels::reduce_signed(&mut values, &self.coefficients, table.modulus);
         table.transform(values.len()).forward(&mut values);
         values
     }
 
     /// The whole evaluation form at a level.
     pub(crate) fn expand(&self, parameters: &Parameters, level: usize) -> Poly<Evaluation> {
-        let mut poly = Poly::zero(parameters, level + 1, 0);
+        let mut poly = Poly::scratch(parameters, level + 1, 0);
         poly.for_each_limb(parameters, |i, _, limb| {
             let values = self.values(parameters, level + 1, i);
             let run = limb.len() / values.len();

@@ -10,6 +10,7 @@ use std::marker::PhantomData;
 use rayon::prelude::*;
 
 use crate::arith::Modulus;
+use crate::buffer::Buffer;
 use crate::kernels;
 use crate::parameters::Parameters;
 
@@ -26,7 +27,7 @@ pub struct Poly<F> {
     degree: usize,
     limbs: usize,
     special: usize,
-    data: Vec<u32>,
+    data: Buffer,
     form: PhantomData<fn() -> F>,
 }
 
@@ -46,10 +47,16 @@ impl<F> std::fmt::Debug for Poly<F> {
 impl<F> Poly<F> {
     pub(crate) fn zero(parameters: &Parameters, limbs: usize, special: usize) -> Self {
         let degree = parameters.ring_degree();
-        Self::from_data(degree, limbs, special, vec![0; degree * (limbs + special)])
+        Self::from_data(degree, limbs, special, Buffer::zeroed(degree * (limbs + special)))
     }
 
-    pub(crate) fn from_data(degree: usize, limbs: usize, special: usize, data: Vec<u32>) -> Self {
+    /// With unspecified residues, for results that overwrite all of them.
+    pub(crate) fn scratch(parameters: &Parameters, limbs: usize, special: usize) -> Self {
+        let degree = parameters.ring_degree();
+        Self::from_data(degree, limbs, special, Buffer::scratch(degree * (limbs + special)))
+    }
+
+    pub(crate) fn from_data(degree: usize, limbs: usize, special: usize, data: Buffer) -> Self {
         debug_assert_eq!(data.len(), degree * (limbs + special));
         Self { degree, limbs, special, data, form: PhantomData }
     }
@@ -87,7 +94,7 @@ impl<F> Poly<F> {
     /// The first `limbs` limbs, copied.
     pub(crate) fn prefix(&self, limbs: usize) -> Self {
         debug_assert!(limbs <= self.limbs);
-        Self::from_data(self.degree, limbs, 0, self.data[..limbs * self.degree].to_vec())
+        Self::from_data(self.degree, limbs, 0, Buffer::copy_of(&self.data[..limbs * self.degree]))
     }
 
     /// Runs `f(i, modulus, limb)` over all limbs in parallel.
@@ -140,13 +147,11 @@ impl Poly<Coefficient> {
         Poly::from_data(self.degree, self.limbs, self.special, self.data)
     }
 
-    /// Reduces signed coefficients modulo every prime.
+    /// Reduces signed coefficients below 2^62 modulo every prime.
     pub(crate) fn from_signed(parameters: &Parameters, limbs: usize, special: usize, values: &[i64]) -> Self {
-        let mut poly = Self::zero(parameters, limbs, special);
+        let mut poly = Self::scratch(parameters, limbs, special);
         poly.for_each_limb(parameters, |_, m, limb| {
-            for (x, &v) in limb.iter_mut().zip(values) {
-                *x = m.reduce_i64(v);
-            }
+            kernels::reduce_signed(limb, values, m);
         });
         poly
     }
@@ -154,7 +159,7 @@ impl Poly<Coefficient> {
     /// Reduces small signed coefficients, |v| < q for every prime, without a division or a branch.
     #[cfg(feature = "secret-key")]
     pub(crate) fn from_small(parameters: &Parameters, limbs: usize, special: usize, values: &[i32]) -> Self {
-        let mut poly = Self::zero(parameters, limbs, special);
+        let mut poly = Self::scratch(parameters, limbs, special);
         poly.for_each_limb(parameters, |_, m, limb| kernels::from_small(limb, values, m));
         poly
     }
@@ -177,7 +182,7 @@ impl Poly<Evaluation> {
 
     /// Applies an automorphism, given as its permutation.
     pub(crate) fn permuted(&self, permutation: &[u32]) -> Self {
-        let mut data = vec![0; self.data.len()];
+        let mut data = Buffer::scratch(self.data.len());
         data.par_chunks_exact_mut(self.degree).zip(self.data.par_chunks_exact(self.degree)).for_each(
             |(out, limb)| {
                 kernels::permute(out, limb, permutation);

@@ -55,7 +55,7 @@ pub(crate) fn uniform(
     limbs: usize,
     special: usize,
 ) -> Poly<Evaluation> {
-    let mut poly = Poly::zero(parameters, limbs, special);
+    let mut poly = Poly::scratch(parameters, limbs, special);
     poly.for_each_limb(parameters, |i, m, limb| {
         let prime = if i < limbs { i as u64 } else { SPECIAL_STREAM + (i - limbs) as u64 };
         let mut rng = ChaCha12Rng::from_seed(*seed);

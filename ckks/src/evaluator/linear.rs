@@ -8,15 +8,19 @@
 
 use rayon::prelude::*;
 
+use crate::buffer::Buffer;
 use crate::ciphertext::Ciphertext;
 use crate::error::{Error, Result};
 use crate::evaluation_keys::{EvaluationKeys, GaloisKey};
 use crate::evaluator::Evaluator;
-use crate::kernels;
+use crate::kernels::{self, Factors};
 use crate::key_switch::{self, Decomposition};
-use crate::parameters::KeyShape;
+use crate::parameters::{KeyShape, Parameters};
 use crate::plaintext::{PeriodicPlaintext, Plaintext};
 use crate::poly::{Evaluation, Poly};
+
+/// Positions of a limb that are multiplied and summed for all giant steps before the next.
+const BLOCK: usize = 2048;
 
 /// The plaintext of one term.
 #[derive(Clone, Debug)]
@@ -28,6 +32,14 @@ pub enum Diagonal {
 }
 
 impl Diagonal {
+    /// The values of a periodic plaintext modulo one prime; `None` for a dense one.
+    fn periodic_values(&self, p: &Parameters, limbs: usize, i: usize) -> Option<Vec<u32>> {
+        match self {
+            Self::Periodic(plain) => Some(plain.values(p, limbs, i)),
+            Self::Dense(_) => None,
+        }
+    }
+
     fn scale(&self) -> f64 {
         match self {
             Self::Periodic(p) => p.scale(),
@@ -233,7 +245,7 @@ impl Evaluator {
             map.babies.iter().map(|&k| self.shaped_key(k, a.level(), shape, keys)).collect::<Result<_>>()?;
         let digits = babies.iter().any(Option::is_some).then(|| key_switch::decompose(p, &a.c[1], shape));
         let mut sums: Vec<Sums> =
-            map.giants.iter().map(|_| [(); 2].map(|()| Poly::zero(p, limbs, shape.special))).collect();
+            map.giants.iter().map(|_| [(); 2].map(|()| Poly::scratch(p, limbs, shape.special))).collect();
         // Limb by limb, the rows of both halves of every sum.
         let mut rows: Vec<Vec<[&mut [u32]; 2]>> = (0..limbs + shape.special).map(|_| Vec::new()).collect();
         for [u0, u1] in &mut sums {
@@ -243,13 +255,11 @@ impl Evaluator {
             }
         }
         rows.into_par_iter().enumerate().for_each(|(i, sums)| {
-            let rotated: Vec<[Vec<u32>; 2]> = babies
+            let rotated: Vec<[Buffer; 2]> = babies
                 .iter()
                 .map(|key| self.baby_limb(a, digits.as_ref(), *key, (limbs, i, shape)))
                 .collect();
-            for (sum, (_, terms)) in sums.into_iter().zip(&map.giants) {
-                self.accumulate(sum, terms, &rotated, (limbs, i));
-            }
+            self.accumulate(sums, map, &rotated, (limbs, i));
         });
         Ok(sums)
     }
@@ -261,11 +271,11 @@ impl Evaluator {
         digits: Option<&Decomposition>,
         key: Option<&GaloisKey>,
         (limbs, i, shape): (usize, usize, KeyShape),
-    ) -> [Vec<u32>; 2] {
+    ) -> [Buffer; 2] {
         let p = &self.parameters;
         let m = p.table(limbs, i).modulus;
         let raise = (i < limbs).then(|| m.to_montgomery(self.special_product(shape.special, i)));
-        let mut rows = [(); 2].map(|()| vec![0; p.ring_degree()]);
+        let mut rows = [(); 2].map(|()| Buffer::zeroed(p.ring_degree()));
         let (Some(key), Some(digits)) = (key, digits) else {
             if let Some(raise) = raise {
                 for (row, c) in rows.iter_mut().zip(&a.c) {
@@ -280,43 +290,72 @@ impl Evaluator {
             kernels::add_scaled(u0, a.c[0].limb(i), raise, m);
         }
         rows.map(|row| {
-            let mut out = vec![0; row.len()];
+            let mut out = Buffer::scratch(row.len());
             kernels::permute(&mut out, &row, &key.permutation);
             out
         })
     }
 
-    /// Adds the products of one giant step to limb i of its sum.
+    /// The sums of all giant steps at limb i, block by block, so that a block of every rotated input stays in cache.
     fn accumulate(
         &self,
-        sum: [&mut [u32]; 2],
-        terms: &[(usize, Diagonal)],
-        rotated: &[[Vec<u32>; 2]],
+        mut sums: Vec<[&mut [u32]; 2]>,
+        map: &LinearTransform,
+        rotated: &[[Buffer; 2]],
         (limbs, i): (usize, usize),
     ) {
         let p = &self.parameters;
-        let m = p.table(limbs, i).modulus;
-        let made: Vec<Option<Vec<u32>>> = terms
+        let (n, m) = (p.ring_degree(), p.table(limbs, i).modulus);
+        // One value for each run of positions; a dense plaintext is read in place.
+        let values: Vec<Vec<Option<Vec<u32>>>> = map
+            .giants
             .iter()
-            .map(|(_, diagonal)| match diagonal {
-                Diagonal::Periodic(plain) => Some(plain.values(p, limbs, i)),
-                Diagonal::Dense(_) => None,
-            })
+            .map(|(_, terms)| terms.iter().map(|(_, d)| d.periodic_values(p, limbs, i)).collect())
             .collect();
-        let factors: Vec<&[u32]> = terms
-            .iter()
-            .zip(&made)
-            .map(|((_, diagonal), made)| match (diagonal, made) {
-                (_, Some(values)) => values,
-                (Diagonal::Dense(plain), _) => {
-                    plain.poly.limb(if i < limbs { i } else { plain.poly.limbs() + i - limbs })
+        let block = BLOCK.min(n);
+        let widest = map.giants.iter().map(|(_, terms)| terms.len()).max().unwrap_or(0);
+        let mut spread = vec![0; widest * block];
+        for at in (0..n).step_by(block) {
+            for ((sum, (_, terms)), values) in sums.iter_mut().zip(&map.giants).zip(&values) {
+                let factors: Vec<Factors> = terms
+                    .iter()
+                    .zip(values)
+                    .zip(spread.chunks_exact_mut(block))
+                    .map(|(((_, diagonal), values), spread)| match (values, diagonal) {
+                        (Some(values), _) => block_of_runs(values, n, at, spread),
+                        (None, Diagonal::Dense(plain)) => {
+                            let limb = if i < limbs { i } else { plain.poly.limbs() + i - limbs };
+                            Factors::Each(&plain.poly.limb(limb)[at..at + block])
+                        }
+                        (None, Diagonal::Periodic(_)) => Factors::Each(spread),
+                    })
+                    .collect();
+                for (half, out) in sum.iter_mut().enumerate() {
+                    let terms: Vec<(&[u32], Factors)> = terms
+                        .iter()
+                        .zip(&factors)
+                        .map(|(&(baby, _), &f)| (&rotated[baby][half][at..at + block], f))
+                        .collect();
+                    kernels::weighted_sum(&mut out[at..at + block], &terms, m);
                 }
-                (Diagonal::Periodic(_), None) => &[],
-            })
-            .collect();
-        for (half, out) in sum.into_iter().enumerate() {
-            let rows: Vec<&[u32]> = terms.iter().map(|&(baby, _)| rotated[baby][half].as_slice()).collect();
-            kernels::periodic_inner_product(out, &rows, &factors, m);
+            }
         }
     }
+}
+
+/// The factors of the block at `at`: in place where runs are long, spread out where a vector would hold several.
+fn block_of_runs<'a>(values: &'a [u32], n: usize, at: usize, spread: &'a mut [u32]) -> Factors<'a> {
+    let (run, block) = (n / values.len(), spread.len());
+    let log_run = run.trailing_zeros();
+    if run >= block {
+        return Factors::Runs(&values[at >> log_run..=at >> log_run], log_run);
+    }
+    let values = &values[at >> log_run..(at + block) >> log_run];
+    if run >= kernels::LANES {
+        return Factors::Runs(values, log_run);
+    }
+    for (run, &value) in spread.chunks_exact_mut(run).zip(values) {
+        run.fill(value);
+    }
+    Factors::Each(spread)
 }

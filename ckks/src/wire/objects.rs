@@ -29,7 +29,7 @@ fn read_poly<R: Read>(
     special: usize,
     from: &mut Reader<R>,
 ) -> Result<Poly<Evaluation>> {
-    let mut poly = Poly::zero(p, limbs, special);
+    let mut poly = Poly::scratch(p, limbs, special);
     for (i, limb) in poly.data_mut().chunks_exact_mut(p.ring_degree()).enumerate() {
         from.residues(limb, p.table(limbs, i).modulus.value())?;
     }

@@ -1,0 +1,212 @@
+//! The heaviest loops in AVX-512: sixteen residues a vector, sums of 64-bit products in two vectors, of the even and of the odd lanes.
+//!
+//! The bounds are those of the portable bodies; the results are the same residues.
+
+use std::arch::x86_64::{
+    __m512i, _mm512_add_epi32, _mm512_add_epi64, _mm512_loadu_si512, _mm512_mask_blend_epi32,
+    _mm512_min_epu32, _mm512_min_epu64, _mm512_mul_epu32, _mm512_permutexvar_epi32, _mm512_set1_epi32,
+    _mm512_set1_epi64, _mm512_setzero_si512, _mm512_srli_epi64, _mm512_storeu_si512, _mm512_sub_epi32,
+    _mm512_sub_epi64,
+};
+
+use super::{Factors, LAZY_PRODUCTS, Target};
+use crate::arith::Modulus;
+
+/// Residues in a vector.
+const WIDTH: usize = 16;
+/// Targets of a conversion whose sums stay in registers together.
+const TARGETS: usize = 4;
+/// Sources of a conversion before the first reduction of a sum: 16 p 2^30 = 4 p 2^32.
+const FIRST_SOURCES: usize = 16;
+/// Sources between later reductions: the reduced sum, below p 2^32, and 12 p 2^30.
+const NEXT_SOURCES: usize = 12;
+/// Mask of the odd 32-bit lanes.
+const ODD: u16 = 0xaaaa;
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn load(words: &[u32; WIDTH]) -> __m512i {
+    // SAFETY: the array has the 64 bytes that are read, and the load needs no alignment.
+    unsafe { _mm512_loadu_si512(words.as_ptr().cast()) }
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn store(words: &mut [u32; WIDTH], v: __m512i) {
+    // SAFETY: the array has the 64 bytes that are written, and the store needs no alignment.
+    unsafe { _mm512_storeu_si512(words.as_mut_ptr().cast(), v) }
+}
+
+/// Constants of one prime in all lanes.
+#[derive(Clone, Copy)]
+struct Lanes {
+    q: __m512i,
+    inverse: __m512i,
+    radix_squared: __m512i,
+    /// q 2^32.
+    limit: __m512i,
+}
+
+impl Lanes {
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    fn new(m: Modulus) -> Self {
+        Self {
+            q: _mm512_set1_epi64(i64::from(m.value())),
+            inverse: _mm512_set1_epi64(i64::from(m.inverse())),
+            radix_squared: _mm512_set1_epi64(i64::from(m.radix_squared())),
+            limit: _mm512_set1_epi64(i64::from(m.value()) << 32),
+        }
+    }
+
+    /// s or s - limit, whichever is smaller as a word without sign.
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    fn lower(s: __m512i, limit: __m512i) -> __m512i {
+        _mm512_min_epu64(s, _mm512_sub_epi64(s, limit))
+    }
+
+    /// The sixteen residues s 2^-32 of sums below q 2^32.
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    fn reduce(self, [even, odd]: [__m512i; 2]) -> __m512i {
+        let high = |s: __m512i| _mm512_mul_epu32(_mm512_mul_epu32(s, self.inverse), self.q);
+        let pack = |e: __m512i, o: __m512i| _mm512_mask_blend_epi32(ODD, _mm512_srli_epi64::<32>(e), o);
+        let t = _mm512_sub_epi32(pack(even, odd), pack(high(even), high(odd)));
+        let q = _mm512_mask_blend_epi32(ODD, self.q, self.limit);
+        _mm512_min_epu32(t, _mm512_add_epi32(t, q))
+    }
+
+    /// The residues x 2^64 2^-32.
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    fn to_montgomery(self, x: __m512i) -> __m512i {
+        self.reduce([
+            _mm512_mul_epu32(x, self.radix_squared),
+            _mm512_mul_epu32(_mm512_srli_epi64::<32>(x), self.radix_squared),
+        ])
+    }
+}
+
+/// sum += a b, lane by lane.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn multiply_add(sum: &mut [__m512i; 2], a: __m512i, b: __m512i) {
+    let (a_odd, b_odd) = (_mm512_srli_epi64::<32>(a), _mm512_srli_epi64::<32>(b));
+    sum[0] = _mm512_add_epi64(sum[0], _mm512_mul_epu32(a, b));
+    sum[1] = _mm512_add_epi64(sum[1], _mm512_mul_epu32(a_odd, b_odd));
+}
+
+#[target_feature(enable = "avx512f")]
+pub(super) fn inner_product(out: &mut [u32], a: &[&[u32]], b: &[&[u32]], m: Modulus) {
+    let lanes = Lanes::new(m);
+    for (at, out) in out.as_chunks_mut::<WIDTH>().0.iter_mut().enumerate() {
+        let mut sum = [_mm512_setzero_si512(); 2];
+        for (j, (a, b)) in a.iter().zip(b).enumerate() {
+            let (a, b) = (&a.as_chunks::<WIDTH>().0[at], &b.as_chunks::<WIDTH>().0[at]);
+            multiply_add(&mut sum, load(a), load(b));
+            if j % LAZY_PRODUCTS == LAZY_PRODUCTS - 1 {
+                sum = [Lanes::lower(sum[0], lanes.limit), Lanes::lower(sum[1], lanes.limit)];
+            }
+        }
+        sum = [Lanes::lower(sum[0], lanes.limit), Lanes::lower(sum[1], lanes.limit)];
+        store(out, lanes.reduce(sum));
+    }
+}
+
+#[target_feature(enable = "avx512f")]
+pub(super) fn weighted_sum(out: &mut [u32], terms: &[(&[u32], Factors)], m: Modulus) {
+    let lanes = Lanes::new(m);
+    for (at, out) in out.as_chunks_mut::<WIDTH>().0.iter_mut().enumerate() {
+        let mut sum = [_mm512_setzero_si512(); 2];
+        for (j, (a, factors)) in terms.iter().enumerate() {
+            let a = load(&a.as_chunks::<WIDTH>().0[at]);
+            let f = match factors {
+                Factors::Runs(f, log_run) => _mm512_set1_epi32(f[(at * WIDTH) >> log_run] as i32),
+                Factors::Each(f) => load(&f.as_chunks::<WIDTH>().0[at]),
+            };
+            multiply_add(&mut sum, a, f);
+            if j % LAZY_PRODUCTS == LAZY_PRODUCTS - 1 {
+                sum = [Lanes::lower(sum[0], lanes.limit), Lanes::lower(sum[1], lanes.limit)];
+            }
+        }
+        sum = [Lanes::lower(sum[0], lanes.limit), Lanes::lower(sum[1], lanes.limit)];
+        store(out, lanes.to_montgomery(lanes.reduce(sum)));
+    }
+}
+
+/// In evaluation order an automorphism sends aligned runs of sixteen to such runs: i and i + t, t < 16, differ in the top four bits of the
+/// exponent only, and multiplying by g leaves the lower bits of both equal. So a vector is gathered from one vector.
+#[target_feature(enable = "avx512f")]
+pub(super) fn permute(out: &mut [u32], a: &[u32], permutation: &[u32]) {
+    let sources = a.as_chunks::<WIDTH>().0;
+    let permutation = permutation.as_chunks::<WIDTH>().0;
+    for (out, indices) in out.as_chunks_mut::<WIDTH>().0.iter_mut().zip(permutation) {
+        let source = &sources[indices[0] as usize / WIDTH];
+        // The instruction takes the low four bits of each index.
+        store(out, _mm512_permutexvar_epi32(load(indices), load(source)));
+    }
+}
+
+/// One block of a conversion: `gathered` holds `size` entries of each source, and of the quotients last.
+#[target_feature(enable = "avx512f")]
+pub(super) fn convert_block(
+    out: &mut [u32],
+    (n, at): (usize, usize),
+    gathered: &[u32],
+    size: usize,
+    targets: &[Target],
+) {
+    for (out, targets) in out.chunks_mut(TARGETS * n).zip(targets.chunks(TARGETS)) {
+        match targets {
+            [a, b, c, d] => convert_targets(out, (n, at), gathered, size, [a, b, c, d]),
+            _ => {
+                for (out, target) in out.chunks_exact_mut(n).zip(targets) {
+                    convert_targets(out, (n, at), gathered, size, [target]);
+                }
+            }
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn convert_targets<const T: usize>(
+    out: &mut [u32],
+    (n, at): (usize, usize),
+    gathered: &[u32],
+    size: usize,
+    targets: [&Target; T],
+) {
+    let lanes = targets.map(|t| Lanes::new(t.modulus));
+    let sources = gathered.len() / size;
+    let vectors = gathered.as_chunks::<WIDTH>().0;
+    let step = size / WIDTH;
+    for i in 0..step {
+        let mut sums = [[_mm512_setzero_si512(); 2]; T];
+        let (mut next, mut left) = (0, FIRST_SOURCES);
+        while next < sources {
+            let end = sources.min(next + left);
+            for j in next..end {
+                let y = load(&vectors[j * step + i]);
+                let y_odd = _mm512_srli_epi64::<32>(y);
+                for (sum, target) in sums.iter_mut().zip(targets) {
+                    let f = _mm512_set1_epi64(i64::from(target.factors[j]));
+                    sum[0] = _mm512_add_epi64(sum[0], _mm512_mul_epu32(y, f));
+                    sum[1] = _mm512_add_epi64(sum[1], _mm512_mul_epu32(y_odd, f));
+                }
+            }
+            // Below 4 p 2^32: two conditional subtractions bring it below p 2^32.
+            for (sum, lanes) in sums.iter_mut().zip(lanes) {
+                let double = _mm512_add_epi64(lanes.limit, lanes.limit);
+                for s in sum {
+                    *s = Lanes::lower(Lanes::lower(*s, double), lanes.limit);
+                }
+            }
+            (next, left) = (end, NEXT_SOURCES);
+        }
+        for ((out, sum), lanes) in out.chunks_exact_mut(n).zip(sums).zip(lanes) {
+            store(&mut out[at..at + size].as_chunks_mut::<WIDTH>().0[i], lanes.reduce(sum));
+        }
+    }
+}
