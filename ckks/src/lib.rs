@@ -52,6 +52,6 @@ pub use parameters::{KeyShape, KeyTier, Parameters, ParametersLiteral};
 pub use plaintext::{PeriodicPlaintext, Plaintext};
 pub use poly::{Coefficient, Evaluation, Poly};
 #[cfg(feature = "secret-key")]
-pub use secret::{Decryptor, KeyGenerator, SecretKey};
+pub use secret::{Decryptor, KeyGenerator, SecretEncryptor, SecretKey};
 pub use security::{SecretDistribution, Security};
 pub use wire::Wire;

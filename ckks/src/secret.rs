@@ -1,9 +1,11 @@
-//! The secret key, key generation and decryption: everything behind the feature `secret-key`.
+//! The secret key, key generation, secret-key encryption and decryption: everything behind the feature `secret-key`.
 
 mod decryptor;
+mod encryptor;
 mod generator;
 
 pub use decryptor::Decryptor;
+pub use encryptor::SecretEncryptor;
 pub use generator::KeyGenerator;
 
 use rand_core::CryptoRng;

@@ -4,7 +4,8 @@
 
 use ckks::{
     Ciphertext, Complex64, Decryptor, Diagonal, Encoder, Encryptor, EvaluationKeyRequest, EvaluationKeys,
-    Evaluator, KeyGenerator, LinearTerm, LinearTransform, Parameters, ParametersLiteral, SecretKey,
+    Evaluator, KeyGenerator, LinearTerm, LinearTransform, Parameters, ParametersLiteral, SecretEncryptor,
+    SecretKey,
 };
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
@@ -15,6 +16,7 @@ struct Bench {
     encoder: Encoder,
     encryptor: Encryptor,
     decryptor: Decryptor,
+    symmetric: SecretEncryptor,
     evaluator: Evaluator,
     keys: EvaluationKeys,
     rng: ChaCha20Rng,
@@ -39,6 +41,7 @@ impl Bench {
             encoder: Encoder::new(&parameters),
             encryptor: Encryptor::new(&parameters, generator.public_key(&mut rng)).unwrap(),
             decryptor: Decryptor::new(&parameters, &secret).unwrap(),
+            symmetric: SecretEncryptor::new(&parameters, &secret).unwrap(),
             evaluator: Evaluator::new(&parameters),
             keys,
             parameters,
@@ -96,6 +99,15 @@ fn sums_and_plain_products() {
     bench.close(&bench.evaluator.add_scalar(&a, 0.5).unwrap(), &expected, 4e-5);
     let negated: Vec<_> = x.iter().map(|v| -v).collect();
     bench.close(&bench.evaluator.negate(&a), &negated, 4e-5);
+}
+
+#[test]
+fn the_secret_key_encrypts_with_less_noise() {
+    let mut bench = Bench::new(1, 2, &[]);
+    let x = bench.slots(1);
+    let plaintext = bench.encoder.encode(&x, SCALE, 1).unwrap();
+    let a = bench.symmetric.encrypt(&plaintext, &mut bench.rng).unwrap();
+    bench.close(&a, &x, 1e-6);
 }
 
 #[test]
