@@ -119,15 +119,29 @@ pub struct ExportArguments {
     pub json: Option<PathBuf>,
 }
 
+/// Where the encrypted side of a run lies. Each path can be given alone; `--config` gives those left out.
+#[derive(Debug, Clone, Args)]
+pub struct PathArguments {
+    /// Configuration whose run folder holds model, keys and ciphertexts.
+    #[arg(long, short, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Override one value of the configuration. Can be given several times.
+    #[arg(long = "set", value_name = "KEY=VALUE", requires = "config")]
+    pub overrides: Vec<String>,
+    /// HE-ready model (`export` writes it).
+    #[arg(long, short, value_name = "FILE")]
+    pub model: Option<PathBuf>,
+}
+
 /// Arguments of `keygen`.
 #[derive(Debug, Args)]
 pub struct KeygenArguments {
-    /// HE-ready model for which the keys are made (`export` writes it).
-    #[arg(long, short, value_name = "FILE")]
-    pub model: PathBuf,
-    /// Folder for the keys.
+    /// The run, or the model.
+    #[command(flatten)]
+    pub paths: PathArguments,
+    /// Folder for the keys; `keys/` of the run folder unless given.
     #[arg(long, short, value_name = "DIR")]
-    pub keys: PathBuf,
+    pub keys: Option<PathBuf>,
     /// Replace keys that are already there. Results made under them can no longer be decrypted.
     #[arg(long)]
     pub force: bool,
@@ -136,57 +150,57 @@ pub struct KeygenArguments {
 /// Arguments of `encrypt`.
 #[derive(Debug, Args)]
 pub struct EncryptArguments {
-    /// HE-ready model that will read the ciphertexts.
-    #[arg(long, short, value_name = "FILE")]
-    pub model: PathBuf,
-    /// VQGAN checkpoint whose encoder makes the latents.
+    /// The run, or the model.
+    #[command(flatten)]
+    pub paths: PathArguments,
+    /// VQGAN checkpoint whose encoder makes the latents; `vqgan/model.safetensors` of the run unless given.
     #[arg(long, value_name = "FILE")]
-    pub encoder: PathBuf,
-    /// Folder with the client's keys; only the public key is read.
+    pub encoder: Option<PathBuf>,
+    /// Folder with the client's keys; only the public key is read. `keys/` of the run unless given.
     #[arg(long, short, value_name = "DIR")]
-    pub keys: PathBuf,
-    /// Folder for the ciphertexts, one file a film.
+    pub keys: Option<PathBuf>,
+    /// Folder for the ciphertexts, one file a film; `encrypted/` of the run unless given.
     #[arg(long, short, value_name = "DIR")]
-    pub out: PathBuf,
-    /// Films (PNG or JPEG).
-    #[arg(required = true, value_name = "FILM")]
+    pub out: Option<PathBuf>,
+    /// Films (PNG or JPEG); unless given, the run's held-out films, as many as `encrypted.films` says.
+    #[arg(value_name = "FILM")]
     pub films: Vec<PathBuf>,
 }
 
 /// Arguments of `infer`.
 #[derive(Debug, Args)]
 pub struct InferArguments {
-    /// HE-ready model.
+    /// The run, or the model.
+    #[command(flatten)]
+    pub paths: PathArguments,
+    /// Evaluation keys, which hold nothing secret; `keys/evaluation.keys` of the run unless given.
     #[arg(long, short, value_name = "FILE")]
-    pub model: PathBuf,
-    /// Evaluation keys (`evaluation.keys` of the client's key folder; holds nothing secret).
-    #[arg(long, short, value_name = "FILE")]
-    pub evaluation_keys: PathBuf,
-    /// Folder for the encrypted results.
+    pub evaluation_keys: Option<PathBuf>,
+    /// Folder for the encrypted results; `results/` of the run unless given.
     #[arg(long, short, value_name = "DIR")]
-    pub out: PathBuf,
-    /// Encrypted latents.
-    #[arg(required = true, value_name = "CIPHERTEXT")]
+    pub out: Option<PathBuf>,
+    /// Encrypted latents; unless given, all of `encrypted/` of the run.
+    #[arg(value_name = "CIPHERTEXT")]
     pub inputs: Vec<PathBuf>,
 }
 
 /// Arguments of `decrypt`.
 #[derive(Debug, Args)]
 pub struct DecryptArguments {
-    /// HE-ready model that made the results: names the findings.
-    #[arg(long, short, value_name = "FILE")]
-    pub model: PathBuf,
-    /// Folder with the client's keys; the secret key is read.
+    /// The run, or the model.
+    #[command(flatten)]
+    pub paths: PathArguments,
+    /// Folder with the client's keys; the secret key is read. `keys/` of the run unless given.
     #[arg(long, short, value_name = "DIR")]
-    pub keys: PathBuf,
+    pub keys: Option<PathBuf>,
     /// Print yes or no at probability 0.5 instead of numbers: the form that is safe to pass on (SECURITY.md).
     #[arg(long)]
     pub labels_only: bool,
     /// Print JSON instead of a table.
     #[arg(long)]
     pub json: bool,
-    /// Encrypted results.
-    #[arg(required = true, value_name = "RESULT")]
+    /// Encrypted results; unless given, all of `results/` of the run.
+    #[arg(value_name = "RESULT")]
     pub inputs: Vec<PathBuf>,
 }
 

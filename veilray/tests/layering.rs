@@ -18,10 +18,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("classifier", &[]),
     ("train", &["classifier", "datasets", "vqgan"]),
     ("he-export", &["classifier", "he-model"]),
-    (
-        "veilray",
-        &["ckks", "classifier", "datasets", "he-export", "he-model", "he-runtime", "train", "vqgan"],
-    ),
+    ("veilray", &["ckks", "classifier", "datasets", "he-export", "he-model", "he-runtime", "train", "vqgan"]),
 ];
 
 /// Crates from which Burn must not be reachable.
@@ -61,7 +58,10 @@ fn workspace_crates_name_only_what_the_architecture_allows() {
     let members: BTreeSet<String> =
         metadata.workspace_packages().iter().map(|package| package.name.to_string()).collect();
     let known: BTreeSet<String> = ALLOWED.iter().map(|(name, _)| (*name).to_string()).collect();
-    assert_eq!(members, known, "a crate was added or removed: say in ALLOWED and ARCHITECTURE.md what it may know");
+    assert_eq!(
+        members, known,
+        "a crate was added or removed: say in ALLOWED and ARCHITECTURE.md what it may know"
+    );
     for (name, allowed) in ALLOWED {
         let package = metadata.packages.iter().find(|package| package.name.as_str() == *name).expect(name);
         for dependency in &package.dependencies {

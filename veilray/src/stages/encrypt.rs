@@ -1,0 +1,152 @@
+//! `veilray encrypt`: the client compresses films with the VQGAN encoder and encrypts their latents.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use burn::tensor::Device;
+use datasets::{Film, FilmDataset, LatentSet, Split, load_film};
+use he_model::HeModel;
+use he_runtime::client;
+use he_runtime::{Circuit, ClientSpec, EncryptedTensor, PublicKeyFile};
+use train::checkpoint::{Checkpoint, Kind};
+use train::films::to_tensor;
+use train::{Config, load_vqgan};
+use vqgan::{Vqgan, VqganConfig};
+
+use super::{choose, ciphertext_file, load_model, locate, make_folder};
+use crate::cli::EncryptArguments;
+use crate::context::{Context, readable_bytes, readable_time, size_of};
+use crate::run_folder::Keys;
+use crate::settings;
+
+/// The client's encoder: a VQGAN checkpoint that belongs to the model.
+pub struct Encoder {
+    config: VqganConfig,
+    net: Vqgan,
+    device: Device,
+}
+
+impl Encoder {
+    /// Reads the checkpoint and refuses one that did not make the latents on which the model was trained.
+    ///
+    /// # Errors
+    /// The checkpoint cannot be read or is another one.
+    pub fn load(path: &Path, model: &HeModel) -> Result<Self> {
+        let digest = Checkpoint::load(path, Kind::Vqgan)?.digest();
+        let expected = &model.preprocessing.encoder_digest;
+        ensure!(
+            expected.is_empty() || *expected == digest,
+            "{} is not the encoder of this model: expected the checkpoint with digest {expected}, found {digest}; \
+             name the right one with --encoder",
+            path.display()
+        );
+        let device = Device::flex();
+        let (config, net) = load_vqgan(path, &device)?;
+        Ok(Self { config, net, device })
+    }
+
+    /// Side of the films that it reads, in pixels.
+    pub fn side(&self) -> usize {
+        self.config.side
+    }
+
+    /// The latent of a film, `[channels, height, width]` row-major.
+    pub fn latent(&self, film: &Film) -> Vec<f32> {
+        let x = to_tensor(film.pixels.clone(), self.config.side, &self.device);
+        self.net.encode(x).latent(self.config.latent).into_data().iter::<f32>().collect()
+    }
+
+    /// The film that the decoder makes of a film's latent, values in [0, 1].
+    pub fn reconstruction(&self, film: &Film) -> Vec<f32> {
+        let x = to_tensor(film.pixels.clone(), self.config.side, &self.device);
+        let latent = self.net.encode(x).latent(self.config.latent);
+        train::films::to_pixels(self.net.decode(latent)).into_iter().next().unwrap_or_default()
+    }
+}
+
+/// Encrypts the films that the user named, or the run's held-out films.
+///
+/// # Errors
+/// A file cannot be read, or does not belong to the model.
+pub fn run(context: &Context, arguments: &EncryptArguments) -> Result<()> {
+    let located = locate(&arguments.paths)?;
+    let folder = located.folder.as_ref();
+    let of_run = |path: fn(&crate::run_folder::RunFolder) -> PathBuf| folder.map(path);
+    let keys = choose(arguments.keys.as_ref(), of_run(|run| run.keys().dir().to_owned()), "--keys DIR")?;
+    let out = choose(arguments.out.as_ref(), of_run(crate::run_folder::RunFolder::encrypted), "--out DIR")?;
+    let encoder_of_run = located.config.as_ref().map(|config| context.session(&config.run.dir).vqgan_model());
+    let encoder_path = choose(arguments.encoder.as_ref(), encoder_of_run, "--encoder FILE")?;
+
+    let model = load_model(&located.model)?;
+    let spec = Circuit::new(&model)?.spec;
+    let public = PublicKeyFile::load(&spec.parameters()?, &Keys::new(keys).public())?;
+    let encoder = Encoder::load(&encoder_path, &model)?;
+    make_folder(&out)?;
+    let films: Vec<(String, Film)> = if arguments.films.is_empty() {
+        let config = located.config.as_ref().context("name films to encrypt, or a run with --config FILE")?;
+        let latents = LatentSet::load(&context.session(&config.run.dir).latents())?;
+        let dataset = FilmDataset::open(&config.data)?;
+        let chosen = held_out(&latents, settings::encrypted(config)?.films);
+        chosen
+            .into_iter()
+            .map(|index| Ok((latents.ids[index].clone(), dataset.film(index)?)))
+            .collect::<Result<_>>()?
+    } else {
+        let name =
+            |path: &PathBuf| path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into());
+        let load = |path: &PathBuf| Ok((name(path), load_film(path, encoder.side())?));
+        arguments.films.iter().map(load).collect::<Result<_>>()?
+    };
+    for (name, film) in &films {
+        context.check("encrypting")?;
+        let file = ciphertext_file(&out, name);
+        let time = encrypt_film(&spec, &public, &encoder, film, &file)?;
+        context.say(&format!(
+            "{name} -> {} ({}, {})",
+            file.display(),
+            readable_bytes(size_of(&file)),
+            readable_time(time)
+        ));
+    }
+    context.say("next: veilray infer (server)");
+    Ok(())
+}
+
+/// Encodes and encrypts one film into `file`.
+///
+/// # Errors
+/// The latent is outside the calibrated range, or the file cannot be written.
+pub fn encrypt_film(
+    spec: &ClientSpec,
+    public: &PublicKeyFile,
+    encoder: &Encoder,
+    film: &Film,
+    file: &Path,
+) -> Result<Duration> {
+    let started = Instant::now();
+    let latent: Vec<f64> = encoder.latent(film).into_iter().map(f64::from).collect();
+    let encrypted: EncryptedTensor = client::encrypt(spec, public, &latent, &mut super::keygen::random()?)?;
+    encrypted.save(&spec.parameters()?, file)?;
+    Ok(started.elapsed())
+}
+
+/// `count` films of the test split, evenly spread over it; all of them if there are fewer.
+pub fn held_out(latents: &LatentSet, count: usize) -> Vec<usize> {
+    let test = latents.indices(Split::Test);
+    let count = count.min(test.len());
+    (0..count).map(|k| test[k * test.len() / count]).collect()
+}
+
+/// As [`held_out`], for a run whose latents were just made.
+///
+/// # Errors
+/// The test split is empty.
+pub fn held_out_of(config: &Config, latents: &LatentSet) -> Result<Vec<usize>> {
+    let films = held_out(latents, settings::encrypted(config)?.films);
+    ensure!(
+        !films.is_empty(),
+        "the test split holds no film: check the data set's lists and `data.test_fraction`"
+    );
+    Ok(films)
+}

@@ -1,0 +1,103 @@
+//! `veilray keygen`: a client's keys for one model. The secret key never leaves the key folder.
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail};
+use he_model::HeModel;
+use he_runtime::Circuit;
+use he_runtime::client::KeyBundle;
+use rand::SeedableRng as _;
+use rand::rngs::SysRng;
+use rand_chacha::ChaCha20Rng;
+
+use super::{choose, load_model, locate, make_folder};
+use crate::cli::KeygenArguments;
+use crate::context::{Context, readable_bytes, readable_time, size_of};
+use crate::run_folder::{Keys, RunFolder};
+
+/// Makes keys for the model that the user named.
+///
+/// # Errors
+/// Keys are already there and `--force` was not given, or a file cannot be read or written.
+pub fn run(context: &Context, arguments: &KeygenArguments) -> Result<()> {
+    let located = locate(&arguments.paths)?;
+    let of_run = located.folder.as_ref().map(|folder| folder.keys().dir().to_owned());
+    let keys = Keys::new(choose(arguments.keys.as_ref(), of_run, "--keys DIR")?);
+    if keys.secret().exists() && !arguments.force {
+        bail!(
+            "{} is already there: results made under it could no longer be decrypted; \
+             --force replaces it, or name another folder with --keys",
+            keys.secret().display()
+        );
+    }
+    generate(context, &load_model(&located.model)?, &keys)?;
+    context
+        .say("next: veilray encrypt (client), then send evaluation.keys and the ciphertexts to the server");
+    Ok(())
+}
+
+/// A generator seeded from the operating system.
+///
+/// # Errors
+/// The operating system gives no randomness.
+pub fn random() -> Result<ChaCha20Rng> {
+    ChaCha20Rng::try_from_rng(&mut SysRng).context("the operating system gives no random numbers")
+}
+
+/// Makes fresh keys for `model` in the folder of `keys`.
+///
+/// # Errors
+/// The model's parameters are refused, or a file cannot be written.
+pub fn generate(context: &Context, model: &HeModel, keys: &Keys) -> Result<()> {
+    let started = Instant::now();
+    let circuit = Circuit::new(model)?;
+    context.say(&format!("making keys at N = 2^{}", circuit.spec.ring.log_ring_degree));
+    let bundle = KeyBundle::generate(&circuit.spec, &mut random()?)?;
+    make_private_folder(keys.dir())?;
+    bundle.server.save(&circuit.parameters, &keys.evaluation())?;
+    bundle.public.save(&circuit.parameters, &keys.public())?;
+    bundle.client.save(&circuit.parameters, &keys.secret())?;
+    context.say(&format!(
+        "keys in {}: evaluation keys {} (for the server), public key {}, secret key {} (stays here)",
+        readable_time(started.elapsed()),
+        readable_bytes(size_of(&keys.evaluation())),
+        readable_bytes(size_of(&keys.public())),
+        keys.secret().display()
+    ));
+    Ok(())
+}
+
+/// Makes a folder that only its owner can enter.
+fn make_private_folder(folder: &Path) -> Result<()> {
+    make_folder(folder)?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))
+            .with_context(|| format!("cannot make {} private", folder.display()))?;
+    }
+    Ok(())
+}
+
+/// Makes sure that the run has keys for `model`: keeps those made for it, replaces those made for another.
+///
+/// # Errors
+/// As [`generate`].
+pub fn ensure(context: &Context, model: &HeModel, folder: &RunFolder) -> Result<()> {
+    let keys = folder.keys();
+    let made_for = keys.dir().join("model.digest");
+    let digest = model.digest();
+    let is_current = std::fs::read_to_string(&made_for).is_ok_and(|text| text == digest);
+    if is_current && keys.secret().exists() && keys.public().exists() && keys.evaluation().exists() {
+        context.say(&format!("keys of an earlier run: {}", keys.dir().display()));
+        return Ok(());
+    }
+    for stale in [keys.dir().to_owned(), folder.encrypted(), folder.results()] {
+        if stale.exists() {
+            std::fs::remove_dir_all(&stale).with_context(|| format!("cannot remove {}", stale.display()))?;
+        }
+    }
+    generate(context, model, &keys)?;
+    Ok(train::files::write_atomically(&made_for, digest.as_bytes())?)
+}
