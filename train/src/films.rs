@@ -83,9 +83,12 @@ impl Films {
     }
 }
 
+/// Films and their pixels, or why they cannot be read.
+type Decoded = (Vec<usize>, std::result::Result<Vec<f32>, DataError>);
+
 /// Batches that a thread reads ahead.
 pub struct Batches {
-    receive: mpsc::Receiver<(Vec<usize>, std::result::Result<Vec<f32>, DataError>)>,
+    receive: mpsc::Receiver<Decoded>,
     side: usize,
 }
 

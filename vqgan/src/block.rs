@@ -5,22 +5,36 @@
 //! attention over all cells, and nearest-neighbour upsampling followed by a convolution.
 
 use burn::{
-    module::Module,
+    module::{Module, Param},
     nn::{
         GroupNorm, GroupNormConfig, PaddingConfig2d,
         conv::{Conv2d, Conv2dConfig},
     },
     tensor::{Device, Tensor, activation},
 };
+use kernels::Window;
 
 /// Groups of the paper's normalisation; narrow networks use the largest common divisor.
 const GROUPS: usize = 32;
 /// Epsilon of the reference implementation's normalisation.
 const NORM_EPSILON: f64 = 1e-6;
 
-/// Swish, `x sigmoid(x)`.
-pub fn swish(x: Tensor<4>) -> Tensor<4> {
-    activation::silu(x)
+/// `swish(norm(x))` with swish `h sigmoid(h)`, in one operation.
+///
+/// # Panics
+///
+/// Panics if the normalisation has no weights; those of [`group_norm`] do.
+pub fn norm_swish(norm: &GroupNorm, x: Tensor<4>) -> Tensor<4> {
+    let weight = |param: &Option<Param<Tensor<1>>>| param.as_ref().expect("an affine normalisation").val();
+    let (gamma, beta) = (weight(&norm.gamma), weight(&norm.beta));
+    kernels::group_norm_swish(x, gamma, beta, norm.num_groups, norm.epsilon)
+}
+
+/// `conv(x)`, with the backward pass of [`kernels::conv2d`].
+pub fn convolve(conv: &Conv2d, x: Tensor<4>) -> Tensor<4> {
+    let PaddingConfig2d::Explicit(top, left, bottom, right) = conv.padding else { return conv.forward(x) };
+    let window = Window { stride: conv.stride, padding: [top, left, bottom, right], groups: conv.groups };
+    kernels::conv2d(x, conv.weight.val(), conv.bias.as_ref().map(Param::val), window)
 }
 
 /// Group normalisation with `gcd(32, channels)` groups.
@@ -70,10 +84,10 @@ impl ResnetBlock {
     ///
     /// `[batch, channels_in, height, width]` to `[batch, channels_out, height, width]`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let h = self.conv1.forward(swish(self.norm1.forward(x.clone())));
-        let h = self.conv2.forward(swish(self.norm2.forward(h)));
+        let h = convolve(&self.conv1, norm_swish(&self.norm1, x.clone()));
+        let h = convolve(&self.conv2, norm_swish(&self.norm2, h));
         match &self.nin_shortcut {
-            Some(shortcut) => shortcut.forward(x) + h,
+            Some(shortcut) => convolve(shortcut, x) + h,
             None => x + h,
         }
     }
@@ -109,13 +123,13 @@ impl AttnBlock {
         let [batch, channels, height, width] = x.dims();
         let cells = |t: Tensor<4>| t.reshape([batch, channels, height * width]);
         let h = self.norm.forward(x.clone());
-        let q = cells(self.q.forward(h.clone())).swap_dims(1, 2);
-        let k = cells(self.k.forward(h.clone()));
-        let v = cells(self.v.forward(h));
+        let q = cells(convolve(&self.q, h.clone())).swap_dims(1, 2);
+        let k = cells(convolve(&self.k, h.clone()));
+        let v = cells(convolve(&self.v, h));
         let scale = (channels as f64).powf(-0.5);
         let weights = activation::softmax(q.matmul(k).mul_scalar(scale), 2);
         let h = v.matmul(weights.swap_dims(1, 2)).reshape([batch, channels, height, width]);
-        x + self.proj_out.forward(h)
+        x + convolve(&self.proj_out, h)
     }
 }
 
@@ -139,7 +153,7 @@ impl Downsample {
     ///
     /// `[batch, channels, height, width]` to `[batch, channels, height / 2, width / 2]`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        self.conv.forward(x)
+        convolve(&self.conv, x)
     }
 }
 
@@ -164,7 +178,7 @@ impl Upsample {
             .reshape([batch, channels, height, 1, width, 1])
             .expand([batch, channels, height, 2, width, 2])
             .reshape([batch, channels, 2 * height, 2 * width]);
-        self.conv.forward(x)
+        convolve(&self.conv, x)
     }
 }
 

@@ -8,7 +8,7 @@ use burn::{
 
 use crate::{
     VqganConfig,
-    block::{AttnBlock, Middle, ResnetBlock, Upsample, group_norm, same_conv, swish},
+    block::{AttnBlock, Middle, ResnetBlock, Upsample, convolve, group_norm, norm_swish, same_conv},
 };
 
 /// One level: residual blocks, attention where the config asks for it, then twice the side.
@@ -71,7 +71,7 @@ impl Decoder {
     ///
     /// `[batch, latent_channels, height / f, width / f]` to `[batch, width, height, width]`
     pub fn features(&self, z: Tensor<4>) -> Tensor<4> {
-        let mut h = self.mid.forward(self.conv_in.forward(z));
+        let mut h = self.mid.forward(convolve(&self.conv_in, z));
         for level in self.up.iter().rev() {
             for (i, block) in level.block.iter().enumerate() {
                 h = block.forward(h);
@@ -83,12 +83,12 @@ impl Decoder {
                 h = upsample.forward(h);
             }
         }
-        swish(self.norm_out.forward(h))
+        norm_swish(&self.norm_out, h)
     }
 
     /// The last convolution, from [`Decoder::features`] to a film in `[-1, 1]`.
     pub fn film(&self, features: Tensor<4>) -> Tensor<4> {
-        self.conv_out.forward(features)
+        convolve(&self.conv_out, features)
     }
 
     /// # Shapes

@@ -14,6 +14,8 @@ use burn::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::block::convolve;
+
 /// Slope of the leaky rectifier below zero.
 const NEGATIVE_SLOPE: f64 = 0.2;
 /// Standard deviation of the reference implementation's initial weights.
@@ -86,7 +88,7 @@ impl Discriminator {
     /// `[batch, 1, height, width]` to `[batch, 1, patches, patches]`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         self.main.iter().fold(x, |h, layer| match layer {
-            Layer::Convolution(conv) => conv.forward(h),
+            Layer::Convolution(conv) => convolve(conv, h),
             Layer::Normalization(norm) => norm.forward(h),
             Layer::Activation(_) => activation::leaky_relu(h, NEGATIVE_SLOPE),
         })

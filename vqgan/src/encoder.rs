@@ -8,7 +8,7 @@ use burn::{
 
 use crate::{
     VqganConfig,
-    block::{AttnBlock, Downsample, Middle, ResnetBlock, group_norm, same_conv, swish},
+    block::{AttnBlock, Downsample, Middle, ResnetBlock, convolve, group_norm, norm_swish, same_conv},
 };
 
 /// One level: residual blocks, attention where the config asks for it, then half the side.
@@ -66,7 +66,7 @@ impl Encoder {
     ///
     /// `[batch, 1, height, width]` to `[batch, latent_channels, height / f, width / f]`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let mut h = self.conv_in.forward(x);
+        let mut h = convolve(&self.conv_in, x);
         for level in &self.down {
             for (i, block) in level.block.iter().enumerate() {
                 h = block.forward(h);
@@ -78,6 +78,6 @@ impl Encoder {
                 h = downsample.forward(h);
             }
         }
-        self.conv_out.forward(swish(self.norm_out.forward(self.mid.forward(h))))
+        convolve(&self.conv_out, norm_swish(&self.norm_out, self.mid.forward(h)))
     }
 }

@@ -7,7 +7,11 @@ use burn::{
 };
 
 use crate::{
-    VqganConfig, block::same_conv, config::LatentKind, decoder::Decoder, encoder::Encoder,
+    VqganConfig,
+    block::{convolve, same_conv},
+    config::LatentKind,
+    decoder::Decoder,
+    encoder::Encoder,
     quantizer::VectorQuantizer,
 };
 
@@ -77,7 +81,7 @@ impl Vqgan {
     ///
     /// `[batch, 1, height, width]`, in `[-1, 1]`, to `[batch, channels, height / f, width / f]`
     pub fn encode_continuous(&self, x: Tensor<4>) -> Tensor<4> {
-        self.quant_conv.forward(self.encoder.forward(x))
+        convolve(&self.quant_conv, self.encoder.forward(x))
     }
 
     /// Encodes and quantises.
@@ -99,7 +103,7 @@ impl Vqgan {
     ///
     /// `[batch, channels, height / f, width / f]` to `[batch, 1, height, width]`
     pub fn decode(&self, latent: Tensor<4>) -> Tensor<4> {
-        self.decoder.forward(self.post_quant_conv.forward(latent))
+        self.decoder.forward(convolve(&self.post_quant_conv, latent))
     }
 
     /// The whole autoencoder with the straight-through gradient.
@@ -115,7 +119,7 @@ impl Vqgan {
             let zero = Tensor::<1>::zeros([1], &continuous.device());
             (continuous.clone(), None, zero.clone(), zero)
         };
-        let features = self.decoder.features(self.post_quant_conv.forward(latent));
+        let features = self.decoder.features(convolve(&self.post_quant_conv, latent));
         let film = self.decoder.film(features.clone());
         Reconstruction { film, features, continuous, indices, codebook_loss, commitment_loss }
     }

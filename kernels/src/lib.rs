@@ -1,0 +1,29 @@
+//! CPU kernels with backward passes of their own, for what Burn's CPU backend is slow at in training.
+//!
+//! Burn 0.22 computes the weight gradient of a convolution as a convolution of the input with the gradient, which
+//! leaves a matrix product of nine columns; and it runs normalisation and activation as a dozen passes over memory.
+//! Here a convolution is columns and matrix products in all three directions (Chellapilla et al., "High
+//! performance convolutional neural networks for document processing", 2006), strip by strip so that the columns
+//! stay in the cache, and group normalisation with swish is one operation.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`conv`] | 2D convolution |
+//! | [`norm`] | group normalisation followed by swish |
+//!
+//! Invariants:
+//!
+//! - Each function computes what Burn's own operation computes, up to rounding; tests compare both directions.
+//! - On a device other than the CPU (`flex`), or for another type than f32, Burn's own operation runs instead.
+//! - Sums are taken in an order that does not depend on threads, so results repeat bit for bit.
+
+pub mod conv;
+pub mod norm;
+
+mod columns;
+mod exp;
+mod matrix;
+mod route;
+
+pub use conv::{Window, conv2d};
+pub use norm::group_norm_swish;
