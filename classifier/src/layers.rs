@@ -1,13 +1,15 @@
 //! The pieces that the networks are made of: stages, residual blocks, squeeze and excitation.
 
 use burn::{
-    module::Module,
+    module::{Module, Param},
     nn::{
         BatchNorm, BatchNormConfig, Linear, LinearConfig, PaddingConfig2d,
         conv::{Conv2d, Conv2dConfig},
     },
     tensor::{Device, Tensor, module::avg_pool2d, ops::AvgPoolOptions},
 };
+
+use kernels::{Window, conv2d};
 
 use crate::{
     Activation, ClassifierConfig,
@@ -36,7 +38,14 @@ fn convolution(plan: &ConvPlan, device: &Device) -> (Conv2d, Option<BatchNorm>) 
 }
 
 fn normalized(conv: &Conv2d, bn: Option<&BatchNorm>, x: Tensor<4>) -> Tensor<4> {
-    let x = conv.forward(x);
+    let x = match conv.padding {
+        PaddingConfig2d::Explicit(top, left, bottom, right) => {
+            let padding = [top, left, bottom, right];
+            let window = Window { stride: conv.stride, padding, groups: conv.groups };
+            conv2d(x, conv.weight.val(), conv.bias.as_ref().map(Param::val), window)
+        }
+        _ => conv.forward(x),
+    };
     match bn {
         Some(bn) => bn.forward(x),
         None => x,
