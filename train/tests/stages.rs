@@ -1,0 +1,220 @@
+//! The stages on a tiny phantom: they learn, they resume exactly, and they refuse what does not fit.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use burn::tensor::Device;
+use datasets::Split;
+use train::{
+    Config, Progress, Session, TrainError,
+    checkpoint::{Checkpoint, Kind},
+    config, encode_latents, evaluate, load_classifier, load_vqgan,
+    progress::StepState,
+    train_classifier, train_vqgan,
+};
+
+const TINY: &str = r#"
+[run]
+dir = "unused"
+seed = 3
+
+[data]
+side = 16
+[data.source.phantom]
+films = 60
+
+[vqgan.model]
+side = 16
+width = 4
+multipliers = [1, 2]
+residual_blocks = 1
+middle_attention = false
+latent_channels = 2
+codes = 16
+
+[vqgan.train]
+steps = 12
+batch = 4
+learning_rate = 2e-3
+validate_every = 6
+checkpoint_every = 5
+codebook = { warmup_steps = 4, points = 200, iterations = 2, revive_after = 3 }
+discriminator = { model = { width = 4, layers = 1 }, start = 6 }
+
+[classifier.model]
+architecture = "lenet"
+width_divisor = 8
+batch_norm = true
+
+[classifier.train]
+epochs = 3
+batch = 8
+learning_rate = 5e-3
+range_penalty = 0.1
+"#;
+
+fn tiny(overrides: &[&str]) -> Config {
+    let overrides = overrides.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
+    config::parse(TINY, Path::new("tiny.toml"), &overrides).unwrap()
+}
+
+/// Sets the interrupt flag once so many steps are done.
+struct StopAfter(u64, Arc<AtomicBool>);
+
+impl Progress for StopAfter {
+    fn step(&self, done: u64, _state: &StepState) {
+        if done == self.0 {
+            self.1.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+fn tensors(path: PathBuf, kind: Kind) -> train::state::State {
+    Checkpoint::load(&path, kind).unwrap().tensors
+}
+
+/// Both networks, once without a break and once interrupted in each stage: the same weights, bit for bit.
+#[test]
+fn an_interrupted_run_computes_what_an_uninterrupted_one_would() {
+    let config = tiny(&[]);
+    let folder = tempfile::tempdir().unwrap();
+    let whole = Session::quiet(folder.path().join("whole"));
+    let vqgan = train_vqgan(&config, &whole).unwrap();
+    let latents = encode_latents(&config, &whole).unwrap();
+    let report = train_classifier(&config, &latents, &whole).unwrap();
+    assert_eq!((vqgan.steps, report.epochs), (12, 3));
+
+    let broken_dir = folder.path().join("broken");
+    for stop in [3, 8] {
+        let flag = Arc::new(AtomicBool::new(false));
+        let listener = StopAfter(stop, Arc::clone(&flag));
+        let session = Session::new(&broken_dir, &listener, flag);
+        let stopped = train_vqgan(&config, &session).unwrap_err();
+        assert!(matches!(stopped, TrainError::Interrupted { step, .. } if step == stop), "{stopped}");
+    }
+    let session = Session::quiet(&broken_dir);
+    let again = train_vqgan(&config, &session).unwrap();
+    assert_eq!(again.digest, vqgan.digest);
+    let last = |dir: &Path, network: &str| dir.join(network).join("last.safetensors");
+    assert_eq!(
+        tensors(last(&broken_dir, "vqgan"), Kind::Vqgan),
+        tensors(last(whole.dir(), "vqgan"), Kind::Vqgan)
+    );
+
+    let latents = encode_latents(&config, &session).unwrap();
+    let flag = Arc::new(AtomicBool::new(false));
+    let listener = StopAfter(7, Arc::clone(&flag));
+    let stopped =
+        train_classifier(&config, &latents, &Session::new(&broken_dir, &listener, flag)).unwrap_err();
+    assert!(matches!(stopped, TrainError::Interrupted { step: 7, .. }), "{stopped}");
+    let again = train_classifier(&config, &latents, &session).unwrap();
+    assert_eq!(again.digest, report.digest);
+    assert_eq!(again.validation, report.validation);
+    assert_eq!(
+        tensors(last(&broken_dir, "classifier"), Kind::Classifier),
+        tensors(last(whole.dir(), "classifier"), Kind::Classifier)
+    );
+    // A finished stage returns at once, with the same report.
+    assert_eq!(train_classifier(&config, &latents, &session).unwrap().digest, report.digest);
+}
+
+#[test]
+fn training_reduces_the_loss_and_leaves_a_complete_run_folder() {
+    let config =
+        tiny(&["vqgan.train.steps=60", "vqgan.train.validate_every=30", "classifier.train.epochs=12"]);
+    let folder = tempfile::tempdir().unwrap();
+    let session = Session::quiet(folder.path());
+    train_vqgan(&config, &session).unwrap();
+    let latents = encode_latents(&config, &session).unwrap();
+    let report = train_classifier(&config, &latents, &session).unwrap();
+
+    let column = |network: &str, name: &str| {
+        let path = folder.path().join(network).join("metrics.json");
+        let rows = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+        train::history::History { rows }.column(name)
+    };
+    for (network, name) in [("vqgan", "train/reconstruction_loss"), ("classifier", "train/loss")] {
+        let losses = column(network, name);
+        let (first, last) = (losses.first().unwrap().1, losses.last().unwrap().1);
+        assert!(last < first, "{network}: {first} to {last}");
+    }
+    for file in ["config.toml", "latents.safetensors", "vqgan/metrics.csv", "vqgan/reconstructions.png"] {
+        assert!(folder.path().join(file).exists(), "{file}");
+    }
+    let kept = fs::read_to_string(folder.path().join("config.toml")).unwrap();
+    assert_eq!(config::parse(&kept, Path::new("config.toml"), &[]).unwrap(), config);
+
+    let classifier = load_classifier(&session.classifier_model(), &Device::flex()).unwrap();
+    assert_eq!(classifier.label_names, latents.label_names);
+    assert_eq!(evaluate(&classifier, &latents, Split::Validation).unwrap(), report.validation);
+    let (model, _) = load_vqgan(&session.vqgan_model(), &Device::flex()).unwrap();
+    assert_eq!(model, config.vqgan.model);
+}
+
+#[test]
+fn what_does_not_fit_is_refused_by_name() {
+    let refused = |overrides: &[&str]| {
+        let overrides = overrides.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
+        config::parse(TINY, Path::new("tiny.toml"), &overrides).unwrap_err().to_string()
+    };
+    let unknown = refused(&["vqgan.train.epochz=3"]);
+    assert!(unknown.contains("tiny.toml: vqgan.train") && unknown.contains("epochz"), "{unknown}");
+    let kind = refused(&["vqgan.train.batch=\"many\""]);
+    assert!(kind.contains("vqgan.train.batch: invalid type"), "{kind}");
+    let layer = refused(&["classifier.model.architecture=\"resnet21\""]);
+    assert!(layer.contains("classifier.model.architecture") && layer.contains("resnet20"), "{layer}");
+    let side = refused(&["vqgan.model.side=32"]);
+    assert!(side.contains("vqgan.model.side is 32; it must be data.side, which is 16"), "{side}");
+    assert!(refused(&["run.device=abacus"]).contains("this build knows: flex"));
+    assert!(refused(&["no equals sign"]).contains("there is no '='"));
+    assert!(refused(&["run.seed.deeper=1"]).contains("\"seed\" is a value, not a section"));
+    let missing = config::read(Path::new("nowhere.toml"), &[]).unwrap_err().to_string();
+    assert!(missing.contains("nowhere.toml: not found"), "{missing}");
+}
+
+#[test]
+fn checkpoints_of_other_runs_and_other_architectures_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let session = Session::quiet(folder.path());
+    let short = ["vqgan.train.steps=4", "vqgan.train.codebook.warmup_steps=1"];
+    let config = tiny(&short);
+    assert!(
+        encode_latents(&config, &session)
+            .unwrap_err()
+            .to_string()
+            .contains("run `veilray train vqgan` first")
+    );
+    train_vqgan(&config, &session).unwrap();
+
+    let other = tiny(&[short[0], short[1], "vqgan.train.batch=5"]);
+    let refused = train_vqgan(&other, &session).unwrap_err().to_string();
+    assert!(refused.contains("vqgan.train.batch was 4, now 5"), "{refused}");
+
+    let path = session.vqgan_model();
+    let mut checkpoint = Checkpoint::load(&path, Kind::Vqgan).unwrap();
+    checkpoint.model["width"] = 8.into();
+    checkpoint.save(&path).unwrap();
+    let refused = load_vqgan(&path, &Device::flex()).err().unwrap().to_string();
+    assert!(refused.contains("expected shape") && refused.contains("another architecture"), "{refused}");
+
+    fs::write(&path, &fs::read(&path).unwrap()[..200]).unwrap();
+    let refused = load_vqgan(&path, &Device::flex()).err().unwrap().to_string();
+    assert!(refused.contains("damaged or cut short"), "{refused}");
+}
+
+/// A learning rate that blows up is reported with its step, and the checkpoint before it is kept.
+#[test]
+fn a_loss_that_is_no_number_stops_the_run_and_names_the_step() {
+    let folder = tempfile::tempdir().unwrap();
+    let session = Session::quiet(folder.path());
+    let config = tiny(&["vqgan.train.learning_rate=1e30", "vqgan.train.steps=200"]);
+    let stopped = train_vqgan(&config, &session).unwrap_err();
+    assert!(matches!(stopped, TrainError::NotFinite { .. }), "{stopped}");
+    assert!(stopped.to_string().contains("at step "), "{stopped}");
+}
