@@ -78,7 +78,7 @@ pub fn write(context: &Context, outcome: &Outcome, folder: &RunFolder) -> Result
         title: "Veilray: from films to an encrypted diagnosis".into(),
         summary: format!(
             "{}; {} films classified on ciphertexts, largest difference of a logit {:.1e}",
-            outcome.data.lines().next().unwrap_or_default(),
+            outcome.data.lines().next().unwrap_or_default().trim_end_matches('.'),
             outcome.evaluation.films.len(),
             outcome.evaluation.largest_difference()
         ),

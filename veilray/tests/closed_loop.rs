@@ -1,0 +1,336 @@
+//! The binary as a user meets it: the whole loop on a small phantom at 128-bit security, then everything that can be
+//! handed to it broken. Each refusal must name the file, say what to do, exit non-zero and leave good files alone.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use std::sync::OnceLock;
+
+use assert_cmd::Command;
+
+/// A run that takes seconds: 32-pixel films, 8x8x3 latents, a small network.
+const CONFIG: &str = r#"
+[run]
+dir = "run"
+seed = 7
+
+[data]
+side = 32
+
+[data.source.phantom]
+films = 120
+
+[vqgan.model]
+side = 32
+width = 8
+multipliers = [1, 1, 1]
+residual_blocks = 1
+middle_attention = false
+latent_channels = 3
+codes = 32
+
+[vqgan.train]
+steps = 6
+batch = 4
+learning_rate = 1e-3
+validate_every = 3
+validation_films = 8
+codebook = { warmup_steps = 2 }
+
+[classifier.model]
+architecture = "lenet"
+width_divisor = 8
+
+[classifier.train]
+epochs = 1
+batch = 16
+learning_rate = 1e-3
+
+[encrypted]
+films = 2
+"#;
+
+struct Run {
+    _folder: tempfile::TempDir,
+    root: PathBuf,
+}
+
+impl Run {
+    fn path(&self, name: &str) -> String {
+        self.root.join(name).display().to_string()
+    }
+}
+
+fn veilray(root: &Path, arguments: &[&str]) -> Output {
+    Command::cargo_bin("veilray")
+        .expect("the binary is built")
+        .current_dir(root)
+        .args(arguments)
+        .output()
+        .expect("runs")
+}
+
+/// Runs a command that must succeed.
+fn succeed(root: &Path, arguments: &[&str]) -> Output {
+    let output = veilray(root, arguments);
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "veilray {arguments:?}\n{out}\n{err}");
+    output
+}
+
+/// Runs a command that must be refused with exit status 1 and a message that holds all of `said`.
+fn refuse(root: &Path, arguments: &[&str], said: &[&str]) {
+    let output = veilray(root, arguments);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "veilray {arguments:?} must fail\n{error}");
+    assert!(!error.contains("panicked"), "veilray {arguments:?} panicked\n{error}");
+    for text in said {
+        assert!(error.contains(text), "veilray {arguments:?} must say {text:?}, said\n{error}");
+    }
+}
+
+/// One finished run, made stage by stage as the README's tour does, shared by the tests.
+fn run() -> &'static Run {
+    static RUN: OnceLock<Run> = OnceLock::new();
+    RUN.get_or_init(|| {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let root = folder.path().to_owned();
+        fs::write(root.join("small.toml"), CONFIG).expect("config written");
+        for stage in [
+            &["train", "vqgan"][..],
+            &["encode"],
+            &["train", "classifier"],
+            &["export"],
+            &["keygen"],
+            &["encrypt"],
+            &["infer"],
+            &["eval"],
+        ] {
+            succeed(&root, &[stage, &["--config", "small.toml", "--quiet"]].concat());
+        }
+        Run { _folder: folder, root }
+    })
+}
+
+/// A copy of a file with one byte changed.
+fn with_changed_byte(run: &Run, file: &str, name: &str, at: impl Fn(usize) -> usize) -> String {
+    let mut bytes = fs::read(run.root.join(file)).expect("the file is there");
+    let at = at(bytes.len());
+    bytes[at] ^= 0x55;
+    fs::write(run.root.join(name), bytes).expect("copy written");
+    run.path(name)
+}
+
+/// A copy of a file without its last third.
+fn cut_short(run: &Run, file: &str, name: &str) -> String {
+    let bytes = fs::read(run.root.join(file)).expect("the file is there");
+    fs::write(run.root.join(name), &bytes[..bytes.len() * 2 / 3]).expect("copy written");
+    run.path(name)
+}
+
+fn first_file(folder: &Path) -> String {
+    let mut files: Vec<_> =
+        fs::read_dir(folder).expect("folder").map(|entry| entry.expect("entry").path()).collect();
+    files.sort();
+    files[0].display().to_string()
+}
+
+#[test]
+fn encrypted_and_clear_results_agree() {
+    let run = run();
+    let text = fs::read_to_string(run.root.join("run/eval.json")).expect("eval.json");
+    let evaluation: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let films = evaluation["films"].as_array().expect("films");
+    assert_eq!(films.len(), 2);
+    for film in films {
+        let numbers = |name: &str| -> Vec<f64> {
+            film[name].as_array().expect(name).iter().map(|value| value.as_f64().expect("a number")).collect()
+        };
+        let (clear, graph, encrypted) = (numbers("clear"), numbers("graph"), numbers("encrypted"));
+        for ((clear, graph), encrypted) in clear.iter().zip(&graph).zip(&encrypted) {
+            assert!((clear - graph).abs() < 1e-4, "trained network {clear}, exported graph {graph}");
+            assert!((clear - encrypted).abs() < 1e-2, "clear {clear}, encrypted {encrypted}");
+            assert!(clear != encrypted, "an encrypted result without any noise was not encrypted");
+        }
+    }
+}
+
+#[test]
+fn results_are_printed_as_numbers_json_and_labels() {
+    let run = run();
+    let decrypt = |extra: &[&str]| {
+        let output = succeed(&run.root, &[&["decrypt", "--config", "small.toml", "--quiet"], extra].concat());
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    assert!(decrypt(&[]).contains("Cardiomegaly"));
+    let json: serde_json::Value = serde_json::from_str(&decrypt(&["--json"])).expect("JSON");
+    let probability = json[0]["findings"]["Cardiomegaly"].as_f64().expect("a probability");
+    assert!((0.0..=1.0).contains(&probability));
+    let labels: serde_json::Value =
+        serde_json::from_str(&decrypt(&["--json", "--labels-only"])).expect("JSON");
+    assert!(labels[0]["findings"]["Cardiomegaly"].is_boolean());
+}
+
+#[cfg(unix)]
+#[test]
+fn only_the_owner_can_read_the_secret_key() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let run = run();
+    let mode = |name: &str| fs::metadata(run.root.join(name)).expect(name).permissions().mode() & 0o777;
+    assert_eq!(mode("run/keys/secret.key"), 0o600);
+    assert_eq!(mode("run/keys"), 0o700);
+}
+
+#[test]
+fn finished_stages_are_not_done_again_and_keys_are_not_overwritten() {
+    let run = run();
+    let trained = fs::read(run.root.join("run/vqgan/model.safetensors")).expect("checkpoint");
+    succeed(&run.root, &["train", "vqgan", "--config", "small.toml", "--quiet"]);
+    assert_eq!(trained, fs::read(run.root.join("run/vqgan/model.safetensors")).expect("checkpoint"));
+    let secret = fs::read(run.root.join("run/keys/secret.key")).expect("key");
+    refuse(&run.root, &["keygen", "--config", "small.toml"], &["already there", "--force"]);
+    assert_eq!(secret, fs::read(run.root.join("run/keys/secret.key")).expect("key"));
+}
+
+#[test]
+fn bad_configurations_are_refused_by_path() {
+    let run = run();
+    let set = |value: &str| veilray(&run.root, &["encode", "--config", "small.toml", "--set", value]);
+    for (value, said) in [
+        ("vqgan.train.stepz=3", "vqgan.train"),
+        ("vqgan.train.steps=\"many\"", "vqgan.train.steps"),
+        ("classifier.model.architecture=\"resnet7\"", "classifier.model.architecture"),
+        ("export.headrom=2.0", ""),
+        ("nonsense", "nonsense"),
+    ] {
+        if value.starts_with("export") {
+            refuse(&run.root, &["export", "--config", "small.toml", "--set", value], &["export", "headrom"]);
+            continue;
+        }
+        let output = set(value);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{value}: {error}");
+        assert!(error.contains(said), "{value}: {error}");
+    }
+    refuse(&run.root, &["encode", "--config", "nowhere.toml"], &["nowhere.toml"]);
+    fs::write(run.root.join("broken.toml"), "[run\ndir=").expect("written");
+    refuse(&run.root, &["encode", "--config", "broken.toml"], &["broken.toml"]);
+}
+
+#[test]
+fn bad_films_are_refused_by_name() {
+    let run = run();
+    let root = &run.root;
+    refuse(root, &["demo", "--data", "no-such-folder", "--out", "x"], &["no-such-folder"]);
+    fs::create_dir_all(root.join("empty")).expect("folder");
+    refuse(root, &["demo", "--data", "empty", "--out", "x"], &["empty"]);
+    fs::write(root.join("zero.png"), b"").expect("written");
+    fs::write(root.join("noise.png"), b"this is no picture at all").expect("written");
+    for film in ["zero.png", "noise.png", "missing.png"] {
+        refuse(root, &["encrypt", "--config", "small.toml", "--out", "enc", film], &[film]);
+    }
+    fs::create_dir_all(root.join("nih/images")).expect("folder");
+    fs::write(root.join("nih/Data_Entry_2017_v2020.csv"), "Name,Findings\na.png,Mass\n").expect("written");
+    fs::write(root.join("nih/images/00000001_000.png"), b"").expect("written");
+    refuse(root, &["demo", "--data", "nih", "--out", "x"], &["Data_Entry_2017_v2020.csv"]);
+    fs::write(root.join("films.npz"), b"PK\x03\x04 cut").expect("written");
+    refuse(root, &["demo", "--data", "films.npz", "--out", "x"], &["films.npz"]);
+}
+
+#[test]
+fn damaged_models_checkpoints_and_caches_are_refused() {
+    let run = run();
+    let root = &run.root;
+    for model in [
+        cut_short(run, "run/model.safetensors", "cut-model.safetensors"),
+        with_changed_byte(run, "run/model.safetensors", "changed-weight.safetensors", |length| length - 3),
+        with_changed_byte(run, "run/model.safetensors", "changed-header.safetensors", |_| 600),
+    ] {
+        refuse(root, &["keygen", "--model", &model, "--keys", "other-keys"], &[&model]);
+        assert!(!root.join("other-keys/secret.key").exists());
+    }
+    let checkpoint = cut_short(run, "run/vqgan/model.safetensors", "cut-vqgan.safetensors");
+    refuse(
+        root,
+        &["encrypt", "--config", "small.toml", "--out", "enc", "--encoder", &checkpoint],
+        &[&checkpoint],
+    );
+    let classifier = run.path("run/classifier/model.safetensors");
+    refuse(
+        root,
+        &["encrypt", "--config", "small.toml", "--out", "enc", "--encoder", &classifier],
+        &[&classifier],
+    );
+    // A classifier checkpoint of another architecture under this run's name.
+    let other = run.path("other-run");
+    succeed(root, &["train", "vqgan", "--config", "small.toml", "--quiet", "--out", &other]);
+    fs::create_dir_all(root.join("other-run/classifier")).expect("folder");
+    fs::copy(root.join("run/vqgan/model.safetensors"), root.join("other-run/classifier/model.safetensors"))
+        .expect("copied");
+    refuse(root, &["export", "--config", "small.toml", "--out", &other], &["classifier/model.safetensors"]);
+}
+
+#[test]
+fn ciphertexts_and_keys_that_do_not_belong_together_are_refused() {
+    let run = run();
+    let root = &run.root;
+    let encrypted = first_file(&root.join("run/encrypted"));
+    let name = Path::new(&encrypted).file_name().expect("name").to_string_lossy().into_owned();
+    let encrypted_name = format!("run/encrypted/{name}");
+    let infer = |input: &str, said: &[&str]| {
+        refuse(root, &["infer", "--config", "small.toml", "--out", "bad-results", input], said);
+        assert!(!root.join("bad-results").join(&name).exists(), "no result may be written for {input}");
+    };
+    infer(&cut_short(run, &encrypted_name, "cut.ct"), &["cut.ct"]);
+    infer(&with_changed_byte(run, &encrypted_name, "changed.ct", |_| 20), &["changed.ct"]);
+    infer(
+        &with_changed_byte(run, &encrypted_name, "changed-inside.ct", |length| length / 2),
+        &["changed-inside.ct"],
+    );
+    // Another client's keys, made for the same model.
+    succeed(root, &["keygen", "--config", "small.toml", "--keys", "stranger", "--quiet"]);
+    let stranger = run.path("stranger/evaluation.keys");
+    refuse(
+        root,
+        &[
+            "infer",
+            "--config",
+            "small.toml",
+            "--evaluation-keys",
+            &stranger,
+            "--out",
+            "bad-results",
+            &encrypted,
+        ],
+        &["another key"],
+    );
+    let result = first_file(&root.join("run/results"));
+    refuse(root, &["decrypt", "--config", "small.toml", "--keys", "stranger", &result], &["another key"]);
+    refuse(root, &["decrypt", "--config", "small.toml", &encrypted], &[&encrypted]);
+    let keys = cut_short(run, "run/keys/evaluation.keys", "cut.keys");
+    refuse(
+        root,
+        &["infer", "--config", "small.toml", "--evaluation-keys", &keys, "--out", "bad", &encrypted],
+        &["cut.keys"],
+    );
+}
+
+#[test]
+fn no_half_written_file_is_left_under_any_name() {
+    let run = run();
+    let mut folders = vec![run.root.join("run")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("folder") {
+            let path = entry.expect("entry").path();
+            let name = path.file_name().expect("name").to_string_lossy().into_owned();
+            assert!(
+                !name.ends_with(".partial") && !name.starts_with(".tmp"),
+                "{} is left over",
+                path.display()
+            );
+            if path.is_dir() {
+                folders.push(path);
+            }
+        }
+    }
+}
