@@ -63,7 +63,7 @@ pub(crate) fn write_file(
     let io = |source| RuntimeError::Io { path: path.display().to_string(), source };
     let mut partial = path.as_os_str().to_owned();
     partial.push(".partial");
-    let mut to = BufWriter::new(File::create(&partial).map_err(io)?);
+    let mut to = BufWriter::new(create(Path::new(&partial), header.kind).map_err(io)?);
     let mut head = Vec::with_capacity(75);
     head.extend_from_slice(MAGIC);
     head.extend_from_slice(&VERSION.to_le_bytes());
@@ -76,6 +76,24 @@ pub(crate) fn write_file(
     let file = to.into_inner().map_err(|e| io(e.into_error()))?;
     file.sync_all().map_err(io)?;
     fs::rename(&partial, path).map_err(io)
+}
+
+/// Creates the file of a message; that of a secret key is readable by its owner alone from the first byte on.
+fn create(path: &Path, kind: Kind) -> std::io::Result<File> {
+    let mut options = File::options();
+    options.write(true).create(true).truncate(true);
+    #[cfg(all(unix, feature = "client"))]
+    if kind == Kind::ClientKeys {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        // A file left over from an interrupted run keeps its mode, so it must not be reused.
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => options.mode(0o600),
+        };
+    }
+    #[cfg(not(all(unix, feature = "client")))]
+    let _ = kind;
+    options.open(path)
 }
 
 /// Opens a file and reads its head.
