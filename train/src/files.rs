@@ -15,10 +15,12 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
         _ => Path::new("."),
     };
     fs::create_dir_all(folder).map_err(TrainError::io(folder, "make the folder"))?;
-    let mut file = tempfile::Builder::new()
-        .prefix(".writing-")
-        .tempfile_in(folder)
-        .map_err(TrainError::io(folder, "make a temporary file"))?;
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".writing-");
+    // Temporary files are private by default; these are to be read like any other file, as the umask says.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut file = builder.tempfile_in(folder).map_err(TrainError::io(folder, "make a temporary file"))?;
     file.write_all(bytes).map_err(TrainError::io(path, "write the file"))?;
     file.as_file().sync_all().map_err(TrainError::io(path, "write the file to disk"))?;
     file.persist(path).map_err(|e| TrainError::io(path, "rename the finished file")(e.error))?;

@@ -61,7 +61,7 @@ range_penalty = 0.1
 
 fn tiny(overrides: &[&str]) -> Config {
     let overrides = overrides.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
-    config::parse(TINY, Path::new("tiny.toml"), &overrides).unwrap()
+    config::parse(TINY, Path::new("tiny.toml"), &overrides).expect("the tiny configuration holds")
 }
 
 /// Sets the interrupt flag once so many steps are done.
@@ -76,7 +76,7 @@ impl Progress for StopAfter {
 }
 
 fn tensors(path: PathBuf, kind: Kind) -> train::state::State {
-    Checkpoint::load(&path, kind).unwrap().tensors
+    Checkpoint::load(&path, kind).expect("the stage wrote a checkpoint").tensors
 }
 
 /// Both networks, once without a break and once interrupted in each stage: the same weights, bit for bit.
@@ -217,4 +217,19 @@ fn a_loss_that_is_no_number_stops_the_run_and_names_the_step() {
     let stopped = train_vqgan(&config, &session).unwrap_err();
     assert!(matches!(stopped, TrainError::NotFinite { .. }), "{stopped}");
     assert!(stopped.to_string().contains("at step "), "{stopped}");
+}
+
+/// Every file that the repository ships is a configuration, whatever data and devices are there.
+#[test]
+fn shipped_configurations_hold() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
+    let mut files = 0;
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            config::read(&path, &[]).unwrap_or_else(|error| panic!("{error}"));
+            files += 1;
+        }
+    }
+    assert!(files >= 2, "the shipped configurations were found");
 }

@@ -36,8 +36,8 @@ pub struct Quantized {
 }
 
 impl VectorQuantizer {
-    /// A codebook of zeros. It is filled from data by the k-means start
-    /// ([`crate::codebook::kmeans`]) or from a checkpoint; [`crate::Vqgan::new`] spreads it uniformly.
+    /// A codebook spread evenly over a small cube around zero, to be replaced by the k-means start
+    /// ([`crate::codebook::kmeans`]) or a checkpoint.
     pub fn new(codes: usize, channels: usize, device: &Device) -> Self {
         // Uniform in [-1/codes, 1/codes] in the reference; here a fixed low-discrepancy spread of the same
         // range, so that no random state is drawn for values that training replaces.
