@@ -40,7 +40,9 @@ pub enum ExportError {
         instead: &'static str,
     },
     /// The checkpoint lacks a tensor.
-    #[error("the checkpoint has no tensor `{name}` of shape {shape:?}, which {architecture} needs: is it of another architecture?")]
+    #[error(
+        "the checkpoint has no tensor `{name}` of shape {shape:?}, which {architecture} needs: is it of another architecture?"
+    )]
     MissingTensor {
         /// Name of the tensor.
         name: String,
@@ -50,7 +52,9 @@ pub enum ExportError {
         architecture: &'static str,
     },
     /// A tensor has another shape.
-    #[error("tensor `{name}` has shape {got:?}, {architecture} needs {expected:?}: is the checkpoint of another network?")]
+    #[error(
+        "tensor `{name}` has shape {got:?}, {architecture} needs {expected:?}: is the checkpoint of another network?"
+    )]
     WrongShape {
         /// Name of the tensor.
         name: String,
@@ -62,7 +66,9 @@ pub enum ExportError {
         architecture: &'static str,
     },
     /// A tensor that the network has no place for.
-    #[error("the checkpoint has a tensor `{name}` that {architecture} has no place for: is it of another architecture?")]
+    #[error(
+        "the checkpoint has a tensor `{name}` that {architecture} has no place for: is it of another architecture?"
+    )]
     UnknownTensor {
         /// Name of the tensor.
         name: String,

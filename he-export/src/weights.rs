@@ -71,7 +71,9 @@ impl Weights {
 
     /// All tensors by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[usize], &[f64])> {
-        self.tensors.iter().map(|(name, (shape, values))| (name.as_str(), shape.as_slice(), values.as_slice()))
+        self.tensors
+            .iter()
+            .map(|(name, (shape, values))| (name.as_str(), shape.as_slice(), values.as_slice()))
     }
 }
 
@@ -120,10 +122,9 @@ impl<'a> Reader<'a> {
 fn floats(view: &TensorView<'_>) -> Option<Vec<f64>> {
     let bytes = view.data();
     Some(match view.dtype() {
-        Dtype::F64 => bytes
-            .chunks_exact(8)
-            .map(|b| f64::from_le_bytes(b.try_into().unwrap_or_default()))
-            .collect(),
+        Dtype::F64 => {
+            bytes.chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().unwrap_or_default())).collect()
+        }
         Dtype::F32 => bytes
             .chunks_exact(4)
             .map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap_or_default())))
@@ -157,7 +158,9 @@ mod tests {
 
     #[test]
     fn halves_are_read_exactly() {
-        for (bits, value) in [(0x3c00, 1.0), (0xc000, -2.0), (0x3555, 0.333251953125), (0x0001, 2f64.powi(-24))] {
+        for (bits, value) in
+            [(0x3c00, 1.0), (0xc000, -2.0), (0x3555, 0.333251953125), (0x0001, 2f64.powi(-24))]
+        {
             assert_eq!(half(bits), value);
         }
         assert_eq!(half(0x7c00), f64::INFINITY);

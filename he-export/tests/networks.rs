@@ -63,7 +63,9 @@ fn batch_norm_and_padding_can_be_chosen() {
             ladder(&config, &format!("{architecture:?} batch norm {batch_norm}"));
         }
     }
-    for (architecture, side) in [(Architecture::LeNet, 32), (Architecture::HefNet, 32), (Architecture::HefNet, 16)] {
+    for (architecture, side) in
+        [(Architecture::LeNet, 32), (Architecture::HefNet, 32), (Architecture::HefNet, 16)]
+    {
         let mut config = small(architecture);
         config.padding = Padding::Valid;
         config.latent = [3, side, side];

@@ -10,9 +10,8 @@ pub(super) fn from_polynomial(g: &mut GraphLiteral, shapes: &[Shape]) -> bool {
         if let Op::Polynomial(p) = &node.op
             && p.degree() <= 1
         {
-            let part = |k: usize| {
-                (0..shape.channels).map(|c| p.channel(c).get(k).copied().unwrap_or(0.0)).collect()
-            };
+            let part =
+                |k: usize| (0..shape.channels).map(|c| p.channel(c).get(k).copied().unwrap_or(0.0)).collect();
             node.op = Op::ChannelAffine(ChannelAffine { scale: part(1), shift: part(0) });
             return true;
         }
@@ -170,17 +169,20 @@ pub(super) fn into_next(g: &mut GraphLiteral, shapes: &[Shape]) -> bool {
 }
 
 fn conv_of_affine(c: &mut Conv2d, a: &ChannelAffine, input: Shape, output: Shape) {
-    let constant: Vec<f64> =
-        (0..input.len()).map(|v| a.shift[v / (input.height * input.width)]).collect();
+    let constant: Vec<f64> = (0..input.len()).map(|v| a.shift[v / (input.height * input.width)]).collect();
     let positions = output.height * output.width;
     let sums = if a.shift.iter().all(|t| *t == 0.0) {
         vec![0.0; output.len()]
     } else {
         window_sums(c, &constant, input, output)
     };
-    let bias: Vec<f64> =
-        sums.iter().enumerate().map(|(v, s)| s + c.bias.at(v / positions, v % positions, positions)).collect();
-    let uniform = bias.chunks(positions).all(|plane| plane.iter().all(|b| (b - plane[0]).abs() <= f64::EPSILON));
+    let bias: Vec<f64> = sums
+        .iter()
+        .enumerate()
+        .map(|(v, s)| s + c.bias.at(v / positions, v % positions, positions))
+        .collect();
+    let uniform =
+        bias.chunks(positions).all(|plane| plane.iter().all(|b| (b - plane[0]).abs() <= f64::EPSILON));
     c.bias = if uniform {
         Bias::Channel(bias.chunks(positions).map(|plane| plane[0]).collect())
     } else {
@@ -243,7 +245,10 @@ mod tests {
     }
 
     fn affine(channels: usize, seed: u64) -> Op {
-        Op::ChannelAffine(ChannelAffine { scale: numbers(channels, seed), shift: numbers(channels, seed + 1) })
+        Op::ChannelAffine(ChannelAffine {
+            scale: numbers(channels, seed),
+            shift: numbers(channels, seed + 1),
+        })
     }
 
     fn conv(x: usize, out: usize, stride: usize, padding: usize, groups: usize) -> Op {

@@ -13,8 +13,11 @@ pub(super) fn merge(g: &mut GraphLiteral, shapes: &[Shape]) -> bool {
             continue;
         }
         let inputs = shapes[g.nodes[before].inputs[0].0].len();
-        let mut merged =
-            Linear { outputs: second.outputs, weight: vec![0.0; second.outputs * inputs], bias: second.bias.clone() };
+        let mut merged = Linear {
+            outputs: second.outputs,
+            weight: vec![0.0; second.outputs * inputs],
+            bias: second.bias.clone(),
+        };
         for o in 0..second.outputs {
             for k in 0..first.outputs {
                 let w = second.weight[o * first.outputs + k];
@@ -40,7 +43,9 @@ mod tests {
     #[test]
     fn three_layers_become_one() {
         let numbers = |n: usize, seed| he_model::zoo::random_input(Shape::vector(n), seed);
-        let linear = |i: usize, o: usize| Op::Linear(Linear { outputs: o, weight: numbers(i * o, 1), bias: numbers(o, 2) });
+        let linear = |i: usize, o: usize| {
+            Op::Linear(Linear { outputs: o, weight: numbers(i * o, 1), bias: numbers(o, 2) })
+        };
         let mut g = GraphLiteral::new(Shape::new(2, 3, 3));
         let a = g.push("a", linear(18, 7), &[NodeId(0)]);
         let b = g.push("b", linear(7, 9), &[a]);

@@ -1,8 +1,8 @@
 //! `veilray demo`: the whole idea, from films to an encrypted diagnosis, and a report of it.
 //!
 //! Each step is the code of the subcommand of the same name, and the sides meet through files only: the server's step
-//! reads the model, the evaluation keys and the ciphertexts. A demo that was interrupted continues where it was; one
-//! with another configuration or other films begins again.
+//! reads the model, the evaluation keys and the ciphertexts. A demo that was interrupted continues where it was;
+//! `--fresh` begins again, and is needed where the configuration of the training changed.
 
 mod page;
 

@@ -3,37 +3,43 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use burn::tensor::Device;
 use datasets::{LatentSet, Split};
-use he_export::{Weights, build, fold};
-use he_model::{HeModel, PlanOptions, Preprocessing, Ranges, Shape, plan};
-use train::{Config, load_classifier};
+use he_export::{Export, ExportInputs, Weights, export};
+use he_model::{HeModel, PlanOptions};
+use train::{Config, encode_latents, load_classifier};
 
 use crate::cli::ExportArguments;
 use crate::context::{Context, configuration};
 use crate::run_folder::RunFolder;
 use crate::settings;
 
-/// Exports the classifier of a run.
+/// Exports the classifier of a run and prints what is known of it before it runs.
 ///
 /// # Errors
-/// As [`export_run`].
+/// As [`export_run`], or the JSON report cannot be written.
 pub fn run(context: &Context, arguments: &ExportArguments) -> Result<()> {
     let config = configuration(&arguments.run)?;
     let folder = RunFolder::new(&config.run.dir);
     let session = context.session(&config.run.dir);
-    let latents = train::encode_latents(&config, &session)?;
-    let (_, text) = export_run(context, &config, &latents, &session.classifier_model(), &folder)?;
-    println!("{text}");
+    let latents = encode_latents(&config, &session)?;
+    let (_, report) = export_run(context, &config, &latents, &session.classifier_model(), &folder)?;
+    print!("{report}");
+    if let Some(file) = &arguments.json {
+        std::fs::copy(folder.export_report(), file)
+            .with_context(|| format!("cannot write the report to {}", file.display()))?;
+    }
     context.say(&format!("next: veilray keygen --config {}", arguments.run.config.display()));
     Ok(())
 }
 
-/// Exports.
+/// Exports the classifier at `classifier`, calibrated on the validation films of `latents`, into the run folder; returns
+/// the model and the report as text.
 ///
 /// # Errors
-/// x
+/// The checkpoint does not fit the run, values leave their range, no parameters are large enough, or a file cannot be
+/// written.
 pub fn export_run(
     context: &Context,
     config: &Config,
@@ -44,37 +50,32 @@ pub fn export_run(
     let settings = settings::export(config)?;
     let trained = load_classifier(classifier, &Device::flex())?;
     let weights = Weights::read(classifier)?;
-    let (graph, _) = fold(&build(&trained.config, &weights)?)?;
-    let mut ranges = Ranges::new(&graph);
     let films = latents.indices(Split::Validation);
-    let mut range = 0f64;
-    for &film in films.iter().take(settings.calibration_films) {
-        let latent: Vec<f64> = latents.latent(film).iter().map(|&v| f64::from(v)).collect();
-        range = latent.iter().fold(range, |m, v| m.max(v.abs()));
-        ranges.observe(&graph, &latent)?;
-    }
-    let plan = plan(
-        &graph,
-        &PlanOptions {
+    let calibration = films.iter().take(settings.calibration_films).map(|&film| latents.latent(film));
+    let inputs = ExportInputs {
+        config: &trained.config,
+        weights: &weights,
+        labels: &trained.label_names,
+        film_side: config.data.side,
+        encoder_digest: &trained.encoder_digest,
+        headroom: settings.headroom,
+        plan: PlanOptions {
             log_ring_degree: settings.log_ring_degree,
             max_key_bytes: settings.max_key_megabytes << 20,
             ..PlanOptions::default()
         },
-    )?;
-    let model = HeModel {
-        graph,
-        plan,
-        labels: trained.label_names.clone(),
-        preprocessing: Preprocessing {
-            film_side: config.data.side,
-            latent: Shape::new(latents.channels, latents.height, latents.width),
-            encoder_digest: trained.encoder_digest.clone(),
-            latent_range: range,
-        },
-        ranges,
-        notes: BTreeMap::new(),
+        notes: BTreeMap::from([
+            ("architecture".to_owned(), trained.config.architecture.name().to_owned()),
+            ("checkpoint".to_owned(), trained.digest.clone()),
+        ]),
     };
+    let Export { model, report, .. } =
+        export(&inputs, calibration).with_context(|| format!("cannot export {}", classifier.display()))?;
     model.save(&folder.model())?;
-    context.say(&format!("-> {}", folder.model().display()));
-    Ok((model, String::new()))
+    train::files::write_atomically(
+        &folder.export_report(),
+        serde_json::to_string_pretty(&report)?.as_bytes(),
+    )?;
+    context.say(&format!("HE-ready model -> {}", folder.model().display()));
+    Ok((model, report.to_string()))
 }

@@ -219,7 +219,7 @@ fn encryption(outcome: &Outcome) -> Result<Section> {
     }
     Ok(Section {
         title: "Encryption".into(),
-        text: outcome.export.lines().map(str::to_owned).collect(),
+        text: outcome.export.lines().take(3).map(str::to_owned).collect(),
         tables,
         ..Section::default()
     })

@@ -1,0 +1,135 @@
+//! What is known of an exported model before it runs: depth, ring, keys, operations and ranges, layer by layer.
+
+use std::fmt;
+
+use he_model::interpret::trace::Trace;
+use he_model::{Graph, Plan};
+use serde::Serialize;
+
+use crate::Calibration;
+
+/// One layer of the packed program.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LayerReport {
+    /// Its name.
+    pub name: String,
+    /// Level at which it begins.
+    pub level: usize,
+    /// Rotations that share a decomposition.
+    pub hoisted_rotations: usize,
+    /// Full rotations.
+    pub rotations: usize,
+    /// Products with plaintexts.
+    pub plaintext_products: usize,
+    /// Products of ciphertexts.
+    pub ciphertext_products: usize,
+    /// Predicted milliseconds of one thread; a model, see [`Report::predicted_seconds`].
+    pub predicted_milliseconds: f64,
+    /// Largest magnitude seen in calibration; absent where the layer is not a node of the graph.
+    pub largest_value: Option<f64>,
+}
+
+/// The report of an export.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// Multiplicative depth in rescalings.
+    pub depth: usize,
+    /// log2 of the ring degree.
+    pub log_ring_degree: u32,
+    /// Bits of the ciphertext modulus.
+    pub modulus_bits: u32,
+    /// Bits of the special modulus.
+    pub special_bits: u32,
+    /// log2 of the scale.
+    pub scale_bits: u32,
+    /// Bytes of the evaluation keys in memory; about half on the wire.
+    pub key_bytes: usize,
+    /// Predicted seconds of one thread, from counts of operations and fitted unit costs: an estimate, not a promise.
+    pub predicted_seconds: f64,
+    /// Latents seen in calibration.
+    pub calibration_films: usize,
+    /// Layer with the largest values in calibration, and their magnitude.
+    pub largest_value: (String, f64),
+    /// Parameters of the network.
+    pub weights: usize,
+    /// The layers.
+    pub layers: Vec<LayerReport>,
+}
+
+impl Report {
+    /// Collects the report.
+    #[must_use]
+    pub fn new(graph: &Graph, plan: &Plan, trace: &Trace, calibration: &Calibration) -> Self {
+        let layers = trace.layers.iter().map(|layer| LayerReport {
+            name: layer.name.clone(),
+            level: layer.level,
+            hoisted_rotations: layer.hoisted,
+            rotations: layer.rotations,
+            plaintext_products: layer.products + layer.masks,
+            ciphertext_products: layer.multiplications,
+            predicted_milliseconds: layer.milliseconds,
+            largest_value: calibration.ranges.get(&layer.name).map(|range| range.magnitude()),
+        });
+        let arrays = graph.nodes().iter().flat_map(|node| node.op().arrays());
+        Self {
+            depth: trace.depth,
+            log_ring_degree: plan.ring.log_ring_degree,
+            modulus_bits: plan.ring.modulus_bits.iter().sum(),
+            special_bits: plan.ring.special_bits.iter().sum(),
+            scale_bits: plan.scale_bits,
+            key_bytes: trace.key_bytes,
+            predicted_seconds: trace.seconds(),
+            calibration_films: calibration.ranges.inputs,
+            largest_value: calibration.largest.clone(),
+            weights: arrays.map(|(_, values)| values.len()).sum(),
+            layers: layers.collect(),
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "depth {}, N = 2^{}, log2 Q = {} + {} special bits, scale 2^{}, {} weights after folding",
+            self.depth,
+            self.log_ring_degree,
+            self.modulus_bits,
+            self.special_bits,
+            self.scale_bits,
+            self.weights
+        )?;
+        writeln!(
+            f,
+            "evaluation keys: {:.0} MB in memory; predicted time: {:.1} s of one thread (an estimate)",
+            self.key_bytes as f64 / 1e6,
+            self.predicted_seconds
+        )?;
+        writeln!(
+            f,
+            "calibration on {} films: largest value {:.3} at {}",
+            self.calibration_films, self.largest_value.1, self.largest_value.0
+        )?;
+        writeln!(
+            f,
+            "{:24} {:>5} {:>8} {:>9} {:>9} {:>8} {:>9} {:>9}",
+            "layer", "level", "hoisted", "rotations", "pt prod", "ct prod", "pred. ms", "largest"
+        )?;
+        for layer in &self.layers {
+            let largest = layer.largest_value.map_or_else(String::new, |value| format!("{value:.2}"));
+            writeln!(
+                f,
+                "{:24} {:>5} {:>8} {:>9} {:>9} {:>8} {:>9.0} {:>9}",
+                layer.name,
+                layer.level,
+                layer.hoisted_rotations,
+                layer.rotations,
+                layer.plaintext_products,
+                layer.ciphertext_products,
+                layer.predicted_milliseconds,
+                largest
+            )?;
+        }
+        Ok(())
+    }
+}
