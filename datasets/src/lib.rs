@@ -10,7 +10,7 @@
 //! |---|---|
 //! | [`config`] | [`DataConfig`] and its sources |
 //! | [`phantom`] | the generator of synthetic films |
-//! | [`detect`] | which source a path is |
+//! | [`mod@detect`] | which source a path is |
 //! | [`latent_set`] | [`LatentSet`], the cached latents |
 //!
 //! **Invariant**: no patient has films in two splits, unless the data set's own lists say so.

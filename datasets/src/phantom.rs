@@ -1,8 +1,8 @@
 //! The built-in phantom: synthetic frontal chest films with labelled findings.
 //!
 //! A film is a pure function of (seed, number, side). It is drawn as a radiograph is formed: soft tissue, bone
-//! and lung are laid over each other as optical thickness ([`anatomy`]), findings change shapes or add opacity
-//! the way they do in patients ([`findings`]), and an exposure curve with noise makes the picture ([`render`]).
+//! and lung are laid over each other as optical thickness (`anatomy`), findings change shapes or add opacity
+//! the way they do in patients (`findings`), and an exposure curve with noise makes the picture (`render`).
 //! The shapes follow what radiology primers describe (a meniscus that rises at the chest wall, a lucent rim
 //! without vessels, a bat-wing haze), so that a classifier has to look where a reader looks.
 //!

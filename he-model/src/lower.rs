@@ -6,8 +6,8 @@
 //! the factor 1/n. Where two factors meet in a sum and differ, a product with a plaintext makes them good, which costs
 //! a level (residual arms have levels to spare).
 //!
-//! A convolution is one linear map with periodic plaintexts and one mask that empties the guard cells ([`conv`]);
-//! mean pooling is rotations and sums ([`pool`]); vectors are periodic ([`vector`]).
+//! A convolution is one linear map with periodic plaintexts and one mask that empties the guard cells (`conv`);
+//! mean pooling is rotations and sums (`pool`); vectors are periodic (`vector`).
 
 mod conv;
 mod offsets;
