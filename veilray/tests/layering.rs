@@ -90,7 +90,7 @@ fn burn_is_not_reachable_below_the_bridge() {
 /// `cargo tree` resolves features for one package alone, which is what a server build does.
 fn feature_tree(arguments: &[&str]) -> String {
     let output = Command::new(env!("CARGO"))
-        .args(["tree", "--offline", "-e", "features,no-dev", "--prefix", "none"])
+        .args(["tree", "--offline", "-e", "normal", "--prefix", "none", "-f", "{p} [{f}]"])
         .args(arguments)
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
         .output()
