@@ -60,9 +60,9 @@ pub struct Report {
 const STYLE: &str = "\
 body{font:15px/1.5 system-ui,sans-serif;color:#1b1f24;max-width:72rem;margin:2rem auto;padding:0 1rem}\
 h1{font-size:1.7rem;margin-bottom:.2rem}h2{font-size:1.25rem;margin-top:2.2rem;border-bottom:1px solid #d0d7de}\
-.summary{color:#57606a;margin-top:0}table{border-collapse:collapse;margin:.8rem 0 1.4rem}\
+.summary{color:#57606a;margin-top:0}table{border-collapse:collapse;margin:.8rem 0 1.4rem;display:block;overflow-x:auto}\
 caption{text-align:left;color:#57606a;padding-bottom:.3rem}\
-th,td{padding:.22rem .7rem;border-bottom:1px solid #eaeef2;text-align:right;font-variant-numeric:tabular-nums}\
+th,td{padding:.22rem .7rem;white-space:nowrap;border-bottom:1px solid #eaeef2;text-align:right;font-variant-numeric:tabular-nums}\
 th:first-child,td:first-child{text-align:left}th{background:#f6f8fa}\
 figure{display:inline-block;margin:.3rem .6rem .3rem 0;text-align:center;vertical-align:top}\
 figcaption{font-size:.8rem;color:#57606a}figure img{width:160px;height:160px;image-rendering:pixelated;background:#000}\
