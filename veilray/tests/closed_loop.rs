@@ -233,6 +233,8 @@ fn bad_films_are_refused_by_name() {
     fs::write(root.join("nih/Data_Entry_2017_v2020.csv"), "Name,Findings\na.png,Mass\n").expect("written");
     fs::write(root.join("nih/images/00000001_000.png"), b"").expect("written");
     refuse(root, &["demo", "--data", "nih", "--out", "x"], &["Data_Entry_2017_v2020.csv"]);
+    let sound = succeed(root, &["data", "check", "--config", "small.toml", "--quiet"]);
+    assert!(String::from_utf8_lossy(&sound.stdout).contains("no broken film"));
     fs::write(root.join("films.npz"), b"PK\x03\x04 cut").expect("written");
     refuse(root, &["demo", "--data", "films.npz", "--out", "x"], &["films.npz"]);
 }
