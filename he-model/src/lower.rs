@@ -6,13 +6,15 @@
 //! the factor 1/n. Where two factors meet in a sum and differ, a product with a plaintext makes them good, which costs
 //! a level (residual arms have levels to spare).
 //!
-//! A convolution is one linear map with periodic plaintexts and one mask that empties the guard cells (`conv`);
+//! A convolution is one linear map with periodic plaintexts and one mask that empties the guard cells (`conv`), or
+//! one that copies the image into free slots before (`row_copies`);
 //! mean pooling is rotations and sums (`pool`); vectors are periodic (`vector`).
 
 mod conv;
 mod offsets;
 mod polynomial;
 mod pool;
+mod row_copies;
 mod vector;
 
 use std::collections::BTreeSet;
@@ -38,6 +40,9 @@ pub struct Packing {
     pub weight_bits: u32,
     /// How many hoisted rotations one more key is worth: 0 for the fastest program, more for fewer keys.
     pub key_weight: u32,
+    /// Convolutions on copies of the rows, where the guard columns leave room for them.
+    #[serde(default)]
+    pub row_copies: bool,
 }
 
 /// A tensor during lowering.
