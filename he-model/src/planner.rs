@@ -188,7 +188,15 @@ fn packings(graph: &Graph, slots: usize, precise: bool, weight_bits: u32) -> Vec
         let most = (slots / cells.max(1) + 1).next_power_of_two() / 2;
         let most = most.min(widest).max(1);
         for lanes in [most, most / 2, most / 4].into_iter().filter(|l| *l > 0) {
-            packings.push(Packing { slots, lanes, guard, precise, weight_bits, key_weight: 0, row_copies: false });
+            packings.push(Packing {
+                slots,
+                lanes,
+                guard,
+                precise,
+                weight_bits,
+                key_weight: 0,
+                row_copies: false,
+            });
         }
     }
     let taps = |n: &crate::Node| matches!(n.op(), Op::Conv2d(c) if c.kernel == [3, 3]);
@@ -197,7 +205,15 @@ fn packings(graph: &Graph, slots: usize, precise: bool, weight_bits: u32) -> Vec
         let most = most.min(widest);
         for lanes in [most, most / 2, most / 4].into_iter().filter(|l| *l > 0) {
             let guard = shape.width;
-            packings.push(Packing { slots, lanes, guard, precise, weight_bits, key_weight: 0, row_copies: true });
+            packings.push(Packing {
+                slots,
+                lanes,
+                guard,
+                precise,
+                weight_bits,
+                key_weight: 0,
+                row_copies: true,
+            });
         }
     }
     packings.dedup();

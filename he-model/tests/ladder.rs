@@ -11,8 +11,15 @@ use he_model::{
     Shape, lower,
 };
 
-const PACKING: Packing =
-    Packing { slots: 4096, lanes: 4, guard: 4, precise: false, weight_bits: 16, key_weight: 1, row_copies: false };
+const PACKING: Packing = Packing {
+    slots: 4096,
+    lanes: 4,
+    guard: 4,
+    precise: false,
+    weight_bits: 16,
+    key_weight: 1,
+    row_copies: false,
+};
 
 fn check(graph: &Graph, packing: &Packing) {
     let program = lower(graph, packing).unwrap();
@@ -174,16 +181,29 @@ fn resnet20_at_the_size_of_the_paper() {
     let graph = random(&recipe, 3).unwrap();
     check(
         &graph,
-        &Packing { slots: 1 << 15, lanes: 16, guard: 1, precise: false, weight_bits: 16, key_weight: 1, row_copies: false },
+        &Packing {
+            slots: 1 << 15,
+            lanes: 16,
+            guard: 1,
+            precise: false,
+            weight_bits: 16,
+            key_weight: 1,
+            row_copies: false,
+        },
     );
 }
 
 #[test]
 fn convolutions_on_row_copies() {
     let packing = Packing { guard: 8, row_copies: true, lanes: 8, ..PACKING };
-    for (channels, out, k, stride, groups) in
-        [(3, 8, 3, 1, 1), (8, 8, 3, 1, 1), (8, 16, 3, 2, 1), (8, 16, 1, 2, 1), (8, 8, 3, 1, 4), (5, 7, 1, 1, 1)]
-    {
+    for (channels, out, k, stride, groups) in [
+        (3, 8, 3, 1, 1),
+        (8, 8, 3, 1, 1),
+        (8, 16, 3, 2, 1),
+        (8, 16, 1, 2, 1),
+        (8, 8, 3, 1, 4),
+        (5, 7, 1, 1, 1),
+    ] {
         let op = conv(channels, out, k, stride, k / 2, groups);
         let graph = chain(Shape::new(channels, 8, 8), vec![op]);
         let program = lower(&graph, &packing).unwrap();
@@ -213,7 +233,6 @@ fn resnet20_on_row_copies_at_full_size() {
         post_add_activation: false,
         shrink: 1,
     };
-    let packing =
-        Packing { slots: 1 << 15, lanes: 16, guard: 32, row_copies: true, ..PACKING };
+    let packing = Packing { slots: 1 << 15, lanes: 16, guard: 32, row_copies: true, ..PACKING };
     check(&random(&recipe, 3).unwrap(), &packing);
 }

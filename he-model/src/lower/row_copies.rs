@@ -202,12 +202,10 @@ impl Lowering<'_> {
                     let (piece, rest) = (offset / shape.piece, offset % shape.piece);
                     let copy = shape.copies.iter().find(|c| c.row == dy && c.piece == piece);
                     let Some(copy) = copy else { continue };
-                    let (giant, baby) =
-                        (rest / shape.babies * shape.babies + shift, rest % shape.babies);
+                    let (giant, baby) = (rest / shape.babies * shape.babies + shift, rest % shape.babies);
                     let value = if copy.imaginary { Complex64::new(0.0, -w) } else { w.into() };
-                    let plain = plains
-                        .entry((giant, baby))
-                        .or_insert_with(|| vec![Complex64::ZERO; period as usize]);
+                    let plain =
+                        plains.entry((giant, baby)).or_insert_with(|| vec![Complex64::ZERO; period as usize]);
                     for column in 0..to.shape.width as i64 {
                         let read = column * conv.stride as i64 + dx;
                         if (0..from.shape.width as i64).contains(&read) {
