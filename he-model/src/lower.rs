@@ -36,7 +36,7 @@ pub struct Packing {
     pub guard: usize,
     /// True: the weights and the mask of a convolution have a prime each. False: they share one.
     pub precise: bool,
-    /// Bits of the weights where weights and mask share a prime.
+    /// Where weights and mask share a prime: bits of the weights, on row copies those of the mask.
     pub weight_bits: u32,
     /// How many hoisted rotations one more key is worth: 0 for the fastest program, more for fewer keys.
     pub key_weight: u32,

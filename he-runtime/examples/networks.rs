@@ -27,13 +27,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let graph = random(&recipe, 1)?;
     let start = Instant::now();
     let budget: usize = argument(4, "4096").parse()?;
-    let mut plan = plan(&graph, &PlanOptions { max_key_bytes: budget << 20, ..PlanOptions::default() })?;
-    if let Ok(v) = std::env::var("SCALE") {
-        plan.scale_bits = v.parse()?;
-    }
-    if let Ok(v) = std::env::var("BITS") {
-        plan.packing.weight_bits = v.parse()?;
-    }
+    let plan = plan(&graph, &PlanOptions { max_key_bytes: budget << 20, ..PlanOptions::default() })?;
     println!(
         "{} {input}: planned in {:.1} s: {:?}",
         architecture.name(),
