@@ -17,7 +17,7 @@ use crate::planner::Plan;
 use crate::{ModelError, Ranges, Shape};
 
 const FORMAT: &str = "veilray-he-model";
-const VERSION: &str = "1";
+const VERSION: &str = "2";
 
 /// A larger file is refused unread.
 const MAX_BYTES: u64 = 4 << 30;

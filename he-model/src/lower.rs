@@ -6,13 +6,15 @@
 //! the factor 1/n. Where two factors meet in a sum and differ, a product with a plaintext makes them good, which costs
 //! a level (residual arms have levels to spare).
 //!
-//! A convolution is one linear map with periodic plaintexts and one mask that empties the guard cells (`conv`);
+//! A convolution is one linear map with periodic plaintexts and one mask that empties the guard cells (`conv`), or
+//! one that copies the image into free slots before (`row_copies`);
 //! mean pooling is rotations and sums (`pool`); vectors are periodic (`vector`).
 
 mod conv;
 mod offsets;
 mod polynomial;
 mod pool;
+mod row_copies;
 mod vector;
 
 use std::collections::BTreeSet;
@@ -34,10 +36,13 @@ pub struct Packing {
     pub guard: usize,
     /// True: the weights and the mask of a convolution have a prime each. False: they share one.
     pub precise: bool,
-    /// Bits of the weights where weights and mask share a prime.
+    /// Where weights and mask share a prime: bits of the weights, on row copies those of the mask.
     pub weight_bits: u32,
     /// How many hoisted rotations one more key is worth: 0 for the fastest program, more for fewer keys.
     pub key_weight: u32,
+    /// Convolutions on copies of the rows, where the guard columns leave room for them.
+    #[serde(default)]
+    pub row_copies: bool,
 }
 
 /// A tensor during lowering.

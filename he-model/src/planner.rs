@@ -17,6 +17,11 @@ use crate::{ModelError, Shape};
 /// Level of the output: two primes.
 pub const BASE_LEVEL: usize = 1;
 
+/// log2 of the scale between layers on row copies. Masks of full length and weights of long periods share a prime, and their
+/// encoding errors dominate; a square wants an input at the mean of this and of the prime, so what is missing to the
+/// prime is won by the weights before it. Measured on a random ResNet20: logits differ by 3.5e-3 here, by 9.8e-3 at 30.
+const COPIES_SCALE_BITS: u32 = 28;
+
 /// What the user may decide.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PlanOptions {
@@ -164,7 +169,8 @@ fn attempt(
     let program = lower(graph, &packing)?;
     let limbs = depth(&program) + BASE_LEVEL + 1;
     let ring = RingParameters::choose(log_n, limbs, options.security)?;
-    let plan = Plan { packing, ring, scale_bits: PRIME_BITS, base_level: BASE_LEVEL };
+    let scale_bits = if packing.row_copies { COPIES_SCALE_BITS } else { PRIME_BITS };
+    let plan = Plan { packing, ring, scale_bits, base_level: BASE_LEVEL };
     let trace = plan.trace(&program)?;
     if trace.key_bytes > options.max_key_bytes {
         let (needed, budget) = (trace.key_bytes >> 20, options.max_key_bytes >> 20);
@@ -188,7 +194,34 @@ fn packings(graph: &Graph, slots: usize, precise: bool, weight_bits: u32) -> Vec
         let most = (slots / cells.max(1) + 1).next_power_of_two() / 2;
         let most = most.min(widest).max(1);
         for lanes in [most, most / 2, most / 4].into_iter().filter(|l| *l > 0) {
-            packings.push(Packing { slots, lanes, guard, precise, weight_bits, key_weight: 0 });
+            packings.push(Packing {
+                slots,
+                lanes,
+                guard,
+                precise,
+                weight_bits,
+                key_weight: 0,
+                row_copies: false,
+            });
+        }
+    }
+    let taps = |n: &crate::Node| matches!(n.op(), Op::Conv2d(c) if c.kernel == [3, 3]);
+    if !precise && shape.width.is_power_of_two() && graph.nodes().iter().any(taps) {
+        let most = slots / (2 * shape.width * shape.height.next_power_of_two()).max(1);
+        let most = most.min(widest);
+        for lanes in [most, most / 2, most / 4].into_iter().filter(|l| *l > 0) {
+            let guard = shape.width;
+            // The weights have more roundings than the masks that share a prime with them.
+            let weight_bits = weight_bits.saturating_sub(1);
+            packings.push(Packing {
+                slots,
+                lanes,
+                guard,
+                precise,
+                weight_bits,
+                key_weight: 0,
+                row_copies: true,
+            });
         }
     }
     packings.dedup();

@@ -217,13 +217,11 @@ impl Builder {
     }
 
     pub(crate) fn plain(&mut self, values: Vec<Complex64>) -> PlainId {
-        let mut hash = blake3::Hasher::new();
-        for v in &values {
-            hash.update(&v.re.to_le_bytes());
-            hash.update(&v.im.to_le_bytes());
-        }
+        let bytes: Vec<u8> =
+            values.iter().flat_map(|v| [v.re.to_le_bytes(), v.im.to_le_bytes()]).flatten().collect();
+        let hash = blake3::hash(&bytes);
         let next = PlainId(self.plaintexts.len() as u32);
-        let id = *self.known.entry(*hash.finalize().as_bytes()).or_insert(next);
+        let id = *self.known.entry(*hash.as_bytes()).or_insert(next);
         if id == next {
             self.plaintexts.push(Plaintext { values });
         }

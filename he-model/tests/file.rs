@@ -77,7 +77,7 @@ fn a_changed_weight_is_refused_by_name() {
 fn a_changed_header_another_version_and_a_missing_tensor_are_refused() {
     let error = altered(|b| replace(b, "effusion", "infusion"));
     assert!(matches!(error, FileError::Changed { .. }), "{error}");
-    let error = altered(|b| replace(b, "\"version\":\"1\"", "\"version\":\"9\""));
+    let error = altered(|b| replace(b, "\"version\":\"2\"", "\"version\":\"9\""));
     assert!(matches!(error, FileError::Version { .. }), "{error}");
     let error = altered(|b| replace(b, "\"fc.bias\":{", "\"fc.bios\":{"));
     assert!(matches!(&error, FileError::MissingTensor { tensor, .. } if tensor == "fc.bias"), "{error}");

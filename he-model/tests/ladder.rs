@@ -4,14 +4,22 @@
 #![allow(clippy::unwrap_used)]
 
 use he_model::interpret::clear::ClearInterpreter;
+use he_model::program::Instruction;
 use he_model::zoo::{Architecture, Recipe, random, random_input};
 use he_model::{
     AvgPool, Bias, ChannelAffine, Conv2d, Graph, GraphLiteral, Linear, NodeId, Op, Packing, Polynomial,
     Shape, lower,
 };
 
-const PACKING: Packing =
-    Packing { slots: 4096, lanes: 4, guard: 4, precise: false, weight_bits: 16, key_weight: 1 };
+const PACKING: Packing = Packing {
+    slots: 4096,
+    lanes: 4,
+    guard: 4,
+    precise: false,
+    weight_bits: 16,
+    key_weight: 1,
+    row_copies: false,
+};
 
 fn check(graph: &Graph, packing: &Packing) {
     let program = lower(graph, packing).unwrap();
@@ -173,6 +181,58 @@ fn resnet20_at_the_size_of_the_paper() {
     let graph = random(&recipe, 3).unwrap();
     check(
         &graph,
-        &Packing { slots: 1 << 15, lanes: 16, guard: 1, precise: false, weight_bits: 16, key_weight: 1 },
+        &Packing {
+            slots: 1 << 15,
+            lanes: 16,
+            guard: 1,
+            precise: false,
+            weight_bits: 16,
+            key_weight: 1,
+            row_copies: false,
+        },
     );
+}
+
+#[test]
+fn convolutions_on_row_copies() {
+    let packing = Packing { guard: 8, row_copies: true, lanes: 8, ..PACKING };
+    for (channels, out, k, stride, groups) in [
+        (3, 8, 3, 1, 1),
+        (8, 8, 3, 1, 1),
+        (8, 16, 3, 2, 1),
+        (8, 16, 1, 2, 1),
+        (8, 8, 3, 1, 4),
+        (5, 7, 1, 1, 1),
+    ] {
+        let op = conv(channels, out, k, stride, k / 2, groups);
+        let graph = chain(Shape::new(channels, 8, 8), vec![op]);
+        let program = lower(&graph, &packing).unwrap();
+        let conjugates = program.instructions.iter().filter(|i| matches!(i, Instruction::Conjugate(_)));
+        assert_eq!(conjugates.count(), usize::from(k == 3), "the copies were not used");
+        check(&graph, &packing);
+    }
+    // Two strides: two, then four pieces.
+    let two = vec![
+        conv(4, 8, 3, 1, 1, 1),
+        conv(8, 16, 3, 2, 1, 1),
+        conv(16, 16, 3, 1, 1, 1),
+        conv(16, 32, 3, 2, 1, 1),
+        conv(32, 32, 3, 1, 1, 2),
+    ];
+    check(&chain(Shape::new(4, 8, 8), two.clone()), &packing);
+    check(&chain(Shape::new(4, 8, 8), two), &Packing { guard: 24, ..packing });
+}
+
+#[test]
+fn resnet20_on_row_copies_at_full_size() {
+    let recipe = Recipe {
+        architecture: Architecture::ResNet(20),
+        input: Shape::new(4, 32, 32),
+        labels: 14,
+        se: false,
+        post_add_activation: false,
+        shrink: 1,
+    };
+    let packing = Packing { slots: 1 << 15, lanes: 16, guard: 32, row_copies: true, ..PACKING };
+    check(&random(&recipe, 3).unwrap(), &packing);
 }

@@ -29,6 +29,12 @@ impl Lowering<'_> {
             return Err(self.unsupported(id, "its stride is not a power of two"));
         }
         let to = Grid { shape: output, dilation, ..grid };
+        if self.packing.row_copies
+            && !self.packing.precise
+            && let Some(y) = self.conv_on_copies(id, conv, &x, &grid, to)
+        {
+            return Ok(y);
+        }
         self.fits(id, conv, &grid, &to)?;
         let x = if reads_zeros(conv, &grid, &x, output) { x } else { self.clean(x) };
         if !reads_zeros(conv, &grid, &x, output) {
