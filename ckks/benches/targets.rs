@@ -28,6 +28,11 @@ struct Report {
 }
 
 impl Report {
+    /// Whether a line of this name, or one that begins so, may be asked for.
+    fn wants(&self, name: &str) -> bool {
+        self.filter.as_ref().is_none_or(|f| f.contains(name) || name.contains(f.as_str()))
+    }
+
     /// Median of several runs, in milliseconds, divided by `share`.
     fn line<T>(&self, name: &str, share: f64, run: impl FnMut() -> T + Send) {
         if self.filter.as_ref().is_some_and(|f| !name.contains(f.as_str())) {
@@ -42,7 +47,7 @@ fn measure<T>(mut run: impl FnMut() -> T) -> (f64, f64) {
     run();
     let (mut walls, mut cpus) = (Vec::new(), Vec::new());
     let start = Instant::now();
-    while walls.len() < 9 || (start.elapsed().as_secs_f64() < 1.0 && walls.len() < 99) {
+    while walls.len() < 5 || (start.elapsed().as_secs_f64() < 1.0 && walls.len() < 99) {
         let (cpu, wall) = (thread_time(), Instant::now());
         let result = run();
         walls.push(wall.elapsed().as_secs_f64() * 1e3);
@@ -123,6 +128,45 @@ fn main() {
         key.bytes() >> 20,
         wire >> 20
     );
+    let Setup { parameters, encoder, evaluator, keys, .. } = s;
+    drop(keys);
+    for level in [30, 19, 9] {
+        let keys = {
+            let request = EvaluationKeyRequest {
+                relinearization: Vec::new(),
+                rotations: (1..16).chain([16, 32, 48]).map(|k| (k, level)).collect(),
+                conjugation: Vec::new(),
+            };
+            if !report.wants("convolution") {
+                return;
+            }
+            let secret = SecretKey::generate(&parameters, &mut rng);
+            let generator = KeyGenerator::new(&parameters, &secret).unwrap();
+            generator.evaluation_keys(&request, &mut rng).unwrap()
+        };
+        let a = evaluator.drop_level(&fresh, level).unwrap();
+        convolution(&report, (&encoder, &evaluator, &keys), &a);
+    }
+}
+
+/// The linear map of a ResNet20 convolution: 16 baby and 4 giant steps, 64 products with periodic weights.
+fn convolution(
+    report: &Report,
+    (encoder, evaluator, keys): (&Encoder, &Evaluator, &EvaluationKeys),
+    a: &Ciphertext,
+) {
+    let limbs = a.level() + 1;
+    for period in [1024, 4096] {
+        let weights: Vec<f64> = (0..period).map(|i| (i as f64).cos()).collect();
+        let plain = encoder.encode_periodic_real(&weights, SCALE).unwrap();
+        let terms = [0, 16, 32, 48].into_iter().flat_map(|giant| {
+            let plain = &plain;
+            (0..16).map(move |baby| LinearTerm { giant, baby, plaintext: Diagonal::from(plain.clone()) })
+        });
+        let map = LinearTransform::new(terms.collect()).unwrap();
+        let name = format!("convolution, 16 x 4 steps, period {period}, {limbs} limbs");
+        report.line(&name, 1.0, || evaluator.linear_transform_and_rescale(a, &map, 1, keys).unwrap());
+    }
 }
 
 fn operations(report: &Report, s: &Setup, at: &str, a: &Ciphertext) {

@@ -275,8 +275,8 @@ impl Evaluator {
         let p = &self.parameters;
         let m = p.table(limbs, i).modulus;
         let raise = (i < limbs).then(|| m.to_montgomery(self.special_product(shape.special, i)));
-        let mut rows = [(); 2].map(|()| Buffer::zeroed(p.ring_degree()));
         let (Some(key), Some(digits)) = (key, digits) else {
+            let mut rows = [(); 2].map(|()| Buffer::zeroed(p.ring_degree()));
             if let Some(raise) = raise {
                 for (row, c) in rows.iter_mut().zip(&a.c) {
                     kernels::add_scaled(row, c.limb(i), raise, m);
@@ -284,6 +284,7 @@ impl Evaluator {
             }
             return rows;
         };
+        let mut rows = [(); 2].map(|()| Buffer::scratch(p.ring_degree()));
         let [u0, u1] = &mut rows;
         digits.inner_product_limb(p, &key.key, i, [u0, u1]);
         if let Some(raise) = raise {
