@@ -140,8 +140,9 @@ impl Encoder {
         let limbs = (1..=plaintext.poly.limbs())
             .find(|&l| p.modulus_log2(l - 1) > wanted)
             .unwrap_or(plaintext.poly.limbs());
-        let poly = plaintext.poly.prefix(limbs).into_coefficients(p);
-        let coefficients = centred_values(p, &poly);
+        let mut poly = plaintext.poly.prefix(limbs).into_coefficients(p);
+        let coefficients = zeroize::Zeroizing::new(centred_values(p, &poly));
+        zeroize::Zeroize::zeroize(poly.data_mut());
         let (re, im) = coefficients.split_at(p.slots());
         let scale = 1.0 / plaintext.scale;
         let mut slots: Vec<Complex64> =

@@ -172,6 +172,19 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
+    /// Flooding that cannot be done.
+    #[error(
+        "no flooding hides noise of norm {noise_norm:e} in {queries} queries to {statistical_bits} bits: all three must be \
+         positive and the deviation at most 2^56; ask for fewer queries or bits"
+    )]
+    Flooding {
+        /// Euclidean norm of the noise to hide.
+        noise_norm: f64,
+        /// Decryptions under one key.
+        queries: u64,
+        /// Statistical security asked for.
+        statistical_bits: u32,
+    },
     /// Reading or writing failed.
     #[error("{what} could not be read or written: {why}")]
     Io {

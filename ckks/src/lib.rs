@@ -10,9 +10,15 @@
 //! | `poly`, `galois`, `basis`, `sampling` | polynomials in residue form, automorphisms, basis conversion, randomness |
 //! | `parameters`, `security` | literal to checked parameters, the 128-bit bounds, shapes of keys |
 //! | `embedding`, `encoder`, `plaintext` | slots to polynomials and back; plaintexts of short period at the cost of their period |
-//! | `encryptor`, `secret` | public-key encryption; secret key, key generation and decryption |
+//! | `encryptor`, `secret` | public-key encryption; secret key, key generation, decryption and noise flooding |
 //! | `key_switch`, `evaluation_keys`, `evaluator` | hybrid key switching, keys cut to their level, operations and linear maps |
+//! | `noise` | every formula about noise, and the precision it predicts for a circuit |
 //! | `wire` | versioned bytes of every object |
+//!
+//! **Not guaranteed.** IND-CPA only, not IND-CPA-D: decrypted numbers must not go back to whoever computed them, unless flooded
+//! (`Flooding`). Constant time is aimed at, not claimed. Noise estimates are expectations, not bounds. The digest of a wire object finds accidents, not forgers.
+//! Freed memory that held residues of ciphertexts is recycled unwiped; secrets, encryption errors, dense plaintexts and the coefficients that decoding recovers are wiped. Slots handed to or by the
+//! caller are the caller's to wipe.
 //!
 //! Source of the scheme: Cheon, Han, Kim, Kim and Song, A full RNS variant of approximate homomorphic encryption (2018).
 
@@ -29,6 +35,7 @@ mod evaluator;
 mod galois;
 mod kernels;
 mod key_switch;
+mod noise;
 mod ntt;
 mod parameters;
 mod plaintext;
@@ -47,11 +54,12 @@ pub use error::{Error, Result};
 pub use evaluation_keys::{EvaluationKeyRequest, EvaluationKeys, GaloisKey, RelinearizationKey};
 pub use evaluator::{Diagonal, Evaluator, LinearTerm, LinearTransform};
 pub use galois::GaloisElement;
+pub use noise::{Estimate, NoiseModel};
 pub use num_complex::Complex64;
 pub use parameters::{KeyShape, KeyTier, Parameters, ParametersLiteral};
 pub use plaintext::{PeriodicPlaintext, Plaintext};
 pub use poly::{Coefficient, Evaluation, Poly};
 #[cfg(feature = "secret-key")]
-pub use secret::{Decryptor, KeyGenerator, SecretEncryptor, SecretKey};
+pub use secret::{Decryptor, Flooding, KeyGenerator, SecretEncryptor, SecretKey};
 pub use security::{SecretDistribution, Security};
 pub use wire::Wire;

@@ -1,5 +1,7 @@
 //! Encoded messages: dense ones, fixed to a level, and periodic ones, kept as their few coefficients.
 
+use zeroize::Zeroize;
+
 use crate::kernels;
 use crate::parameters::Parameters;
 use crate::poly::{Evaluation, Poly};
@@ -9,6 +11,13 @@ use crate::poly::{Evaluation, Poly};
 pub struct Plaintext {
     pub(crate) poly: Poly<Evaluation>,
     pub(crate) scale: f64,
+}
+
+impl Drop for Plaintext {
+    /// Wipes the message before its memory is recycled: it may be what the client encrypts or has decrypted.
+    fn drop(&mut self) {
+        self.poly.data_mut().zeroize();
+    }
 }
 
 impl Plaintext {

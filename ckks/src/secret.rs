@@ -2,10 +2,12 @@
 
 mod decryptor;
 mod encryptor;
+mod flooding;
 mod generator;
 
 pub use decryptor::Decryptor;
 pub use encryptor::SecretEncryptor;
+pub use flooding::Flooding;
 pub use generator::KeyGenerator;
 
 use rand_core::CryptoRng;

@@ -40,7 +40,7 @@ fn all(o: &Objects) -> Vec<Vec<u8>> {
     let p = &o.parameters;
     vec![
         p.to_bytes().unwrap(),
-        o.secret.to_bytes(p).unwrap(),
+        o.secret.to_bytes(p).unwrap().to_vec(),
         o.public.to_bytes(p).unwrap(),
         o.keys.to_bytes(p).unwrap(),
         o.ciphertext.to_bytes(p).unwrap(),
@@ -64,7 +64,7 @@ fn everything_comes_back() {
     let parameters = Parameters::from_bytes(&bytes[0]).unwrap();
     assert_eq!(parameters.digest(), p.digest());
     let secret = SecretKey::from_bytes(&parameters, &bytes[1]).unwrap();
-    assert_eq!(secret.to_bytes(p).unwrap(), bytes[1]);
+    assert_eq!(*secret.to_bytes(p).unwrap(), bytes[1]);
     assert_eq!(PublicKey::from_bytes(p, &bytes[2]).unwrap(), o.public);
     assert_eq!(EvaluationKeys::from_bytes(p, &bytes[3]).unwrap(), o.keys);
     let ciphertext = Ciphertext::from_bytes(p, &bytes[4]).unwrap();

@@ -13,7 +13,7 @@ use crate::plaintext::Plaintext;
 /// ciphertext (Li and Micciancio, On the security of homomorphic encryption on approximate numbers, 2021).
 #[derive(Debug)]
 pub struct Decryptor {
-    parameters: Parameters,
+    pub(super) parameters: Parameters,
     secret: SecretPoly,
 }
 

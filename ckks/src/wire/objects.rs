@@ -2,6 +2,8 @@
 
 use std::io::{Read, Write};
 
+#[cfg(feature = "secret-key")]
+use super::Wire;
 use super::stream::{Reader, Writer};
 use super::{Content, Kind, read_header, write_header};
 use crate::ciphertext::Ciphertext;
@@ -178,6 +180,22 @@ impl Content for SecretKey {
             return Err(from.invalid("a coefficient is not -1, 0 or 1"));
         }
         Ok(Self { coefficients: bytes.iter().map(|&b| i32::from(b) - 1).collect() })
+    }
+}
+
+#[cfg(feature = "secret-key")]
+impl SecretKey {
+    /// The secret key as bytes that are wiped when dropped. Memory is taken once, so that no copy is left behind by growing.
+    ///
+    /// # Errors
+    /// [`Error::Parameters`] if the key does not belong to the parameters.
+    pub fn to_bytes(&self, parameters: &Parameters) -> Result<zeroize::Zeroizing<Vec<u8>>> {
+        if self.coefficients.len() != parameters.ring_degree() {
+            return Err(Error::Parameters { what: Self::NAME });
+        }
+        let mut bytes = zeroize::Zeroizing::new(Vec::with_capacity(parameters.ring_degree() + 128));
+        self.write_to(parameters, &mut *bytes)?;
+        Ok(bytes)
     }
 }
 
