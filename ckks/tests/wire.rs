@@ -3,12 +3,15 @@
 #![allow(clippy::unwrap_used)]
 
 use ckks::{
-    Ciphertext, Encoder, Encryptor, Error, EvaluationKeyRequest, EvaluationKeys, KeyGenerator, Parameters,
-    ParametersLiteral, PublicKey, SecretKey, Wire,
+    Ciphertext, Encoder, Encryptor, Error, EvaluationKeyRequest, EvaluationKeys, GaloisKey, KeyGenerator,
+    Parameters, ParametersLiteral, PublicKey, RelinearizationKey, SecretKey, Wire,
 };
 use proptest::prelude::*;
 use rand_chacha::ChaCha20Rng;
-use rand_core::SeedableRng;
+use rand_core::{Rng, SeedableRng};
+
+const FROZEN: [&str; 5] =
+    ["1be8981dd68ecc8b", "26467158bbccf472", "c15bd3263cf39d0e", "f71bd39b18d797b3", "0f3f559352dba288"];
 
 struct Objects {
     parameters: Parameters,
@@ -78,6 +81,96 @@ fn other_parameters_are_refused() {
     let bytes = o.ciphertext.to_bytes(&o.parameters).unwrap();
     assert!(matches!(Ciphertext::from_bytes(&other, &bytes), Err(Error::Parameters { .. })));
     assert!(matches!(PublicKey::from_bytes(&o.parameters, &bytes), Err(Error::Wire { .. })));
+}
+
+/// The digest of each object's bytes from the fixed seed: a change here is a change of the format, and needs a new version.
+#[test]
+fn the_format_is_frozen() {
+    let found: Vec<String> =
+        all(&objects()).iter().map(|b| blake3::hash(b).to_hex()[..16].to_owned()).collect();
+    assert_eq!(found, FROZEN);
+}
+
+/// Makes the digest at the end of altered bytes right again, so that parsers have to look at the content.
+fn seal(bytes: &mut [u8]) {
+    let (content, digest) = bytes.split_at_mut(bytes.len().saturating_sub(32));
+    if digest.len() == 32 {
+        digest.copy_from_slice(blake3::hash(content).as_bytes());
+    }
+}
+
+/// Alters up to four places: flips, interesting bytes, cuts, doublings.
+fn mutate(bytes: &mut Vec<u8>, rng: &mut ChaCha20Rng) {
+    for _ in 0..=rng.next_u32() % 4 {
+        // Half of the places lie in the header and the lengths behind it.
+        let span = if rng.next_u32() & 1 == 0 { 64.min(bytes.len()) } else { bytes.len() };
+        if span == 0 {
+            return;
+        }
+        let at = rng.next_u32() as usize % span;
+        match rng.next_u32() % 8 {
+            0 => bytes.truncate(at),
+            1 => bytes.extend_from_within(at..),
+            2 => bytes[at] = 0xff,
+            3 => bytes[at] = 0,
+            4 => bytes[at] = bytes[at].wrapping_add(1),
+            _ => bytes[at] ^= 1 << (rng.next_u32() % 8),
+        }
+        bytes.truncate(1 << 20);
+    }
+}
+
+/// Runs a parser on mutated inputs, half of them with a right digest; what it accepts must write and read again.
+fn drive<T>(
+    seed: u64,
+    count: u64,
+    start: &[u8],
+    parse: impl Fn(&[u8]) -> Option<T>,
+    write: impl Fn(&T) -> Vec<u8>,
+) {
+    let mut rng = ChaCha20Rng::seed_from_u64(seed);
+    let mut valid = 0u64;
+    for _ in 0..count {
+        let mut bytes = start.to_vec();
+        mutate(&mut bytes, &mut rng);
+        if rng.next_u32() & 1 == 0 {
+            seal(&mut bytes);
+        }
+        if let Some(object) = parse(&bytes) {
+            assert_eq!(write(&object), bytes, "what is read must be what was written");
+            valid += 1;
+        }
+    }
+    println!("{count} executions, {valid} of them valid objects");
+}
+
+fn drive_all(count: u64) {
+    let o = objects();
+    let p = &o.parameters;
+    let starts = all(&o);
+    drive(1, count, &starts[0], |b| Parameters::from_bytes(b).ok(), |x| x.to_bytes().unwrap());
+    drive(2, count, &starts[1], |b| SecretKey::from_bytes(p, b).ok(), |x| x.to_bytes(p).unwrap().to_vec());
+    drive(3, count, &starts[2], |b| PublicKey::from_bytes(p, b).ok(), |x| x.to_bytes(p).unwrap());
+    drive(4, count, &starts[3], |b| EvaluationKeys::from_bytes(p, b).ok(), |x| x.to_bytes(p).unwrap());
+    drive(5, count, &starts[4], |b| Ciphertext::from_bytes(p, b).ok(), |x| x.to_bytes(p).unwrap());
+    let galois = o.keys.galois_keys().next().unwrap().to_bytes(p).unwrap();
+    drive(6, count, &galois, |b| GaloisKey::from_bytes(p, b).ok(), |x| x.to_bytes(p).unwrap());
+    let relinearization = o.keys.relinearization_keys()[0].to_bytes(p).unwrap();
+    let parse = |b: &[u8]| RelinearizationKey::from_bytes(p, b).ok();
+    drive(7, count, &relinearization, parse, |x| x.to_bytes(p).unwrap());
+}
+
+#[test]
+fn mutated_bytes_never_panic() {
+    drive_all(10_000);
+}
+
+/// The long run: `cargo test --release -p ckks --test wire -- --ignored --nocapture`; VEILRAY_EXECUTIONS sets the count.
+#[test]
+#[ignore = "takes hours at its full count"]
+fn ten_million_mutations_a_parser() {
+    let count = std::env::var("VEILRAY_EXECUTIONS").ok().and_then(|n| n.parse().ok());
+    drive_all(count.unwrap_or(10_000_000));
 }
 
 proptest! {

@@ -232,7 +232,8 @@ impl Parameters {
     /// # Errors
     /// [`Error::Wire`] for bytes that are not a literal, or any error of [`ParametersLiteral::build`].
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        let mut from = Reader::new(bytes, PARAMETERS);
+        let mut rest = bytes;
+        let mut from = Reader::new(&mut rest, PARAMETERS);
         let digest = read_header(&mut from, Kind::Parameters)?;
         let log_ring_degree = u32::from(from.u8()?);
         let secret = match from.u8()? {
@@ -257,6 +258,9 @@ impl Parameters {
             security,
         };
         from.finish()?;
+        if !rest.is_empty() {
+            return Err(Error::Wire { what: PARAMETERS, why: format!("{} bytes too many", rest.len()) });
+        }
         let parameters = literal.build()?;
         if parameters.digest() != digest {
             return Err(Error::Parameters { what: PARAMETERS });
