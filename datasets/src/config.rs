@@ -10,6 +10,7 @@
 //! root = "../data/nih"
 //! ```
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -90,6 +91,12 @@ pub enum Source {
     Npz(NpzConfig),
     /// A folder of images with a CSV file.
     Folder(FolderConfig),
+    /// CheXpert in its own directory layouts.
+    Chexpert(CheXpertConfig),
+    /// MNIST as IDX files.
+    Mnist(MnistConfig),
+    /// CIFAR-10 in its binary version.
+    Cifar10(CifarConfig),
 }
 
 impl Default for Source {
@@ -159,6 +166,81 @@ pub struct FolderConfig {
     /// only such values, or one column of names joined by `|`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub label_columns: Vec<String>,
+}
+
+/// CheXpert: a folder with `train.csv` and `train/`, the folder above it, or the AIMI download.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CheXpertConfig {
+    /// The folder.
+    pub root: PathBuf,
+    /// A table of labels that replaces those of `train.csv`, as `train_cheXbert.csv`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels_file: Option<PathBuf>,
+    /// What an uncertain label (-1) becomes: `ignore` (masked), `zeros` or `ones`. `ignore`.
+    #[serde(default)]
+    pub uncertainty: Uncertainty,
+    /// The same for single labels, as `Atelectasis = "ones"`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub uncertainty_by_label: BTreeMap<String, Uncertainty>,
+    /// What a blank label (not mentioned) becomes. `zeros`, as almost everywhere.
+    #[serde(default = "default_blank")]
+    pub blank: Uncertainty,
+    /// Leaves out lateral films. `true`.
+    #[serde(default = "default_true")]
+    pub frontal_only: bool,
+}
+
+/// What a label becomes that is neither positive nor negative.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Uncertainty {
+    /// Unknown: masked in losses and metrics.
+    #[default]
+    Ignore,
+    /// Negative.
+    Zeros,
+    /// Positive.
+    Ones,
+}
+
+/// MNIST: a folder with the four IDX files, plain or `.gz`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MnistConfig {
+    /// The folder.
+    pub root: PathBuf,
+}
+
+/// CIFAR-10: a folder with `data_batch_1.bin` ... and `test_batch.bin`, plain or `.gz`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CifarConfig {
+    /// The folder.
+    pub root: PathBuf,
+}
+
+impl CheXpertConfig {
+    /// CheXpert with the default treatment of uncertain and blank labels.
+    #[must_use]
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        CheXpertConfig {
+            root: root.into(),
+            labels_file: None,
+            uncertainty: Uncertainty::Ignore,
+            uncertainty_by_label: BTreeMap::new(),
+            blank: default_blank(),
+            frontal_only: true,
+        }
+    }
+}
+
+fn default_blank() -> Uncertainty {
+    Uncertainty::Zeros
+}
+
+fn default_true() -> bool {
+    true
 }
 
 impl FolderConfig {

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use crate::config::{DataConfig, Source};
 use crate::split::{self, Record};
 use crate::{DataError, Example, Film, Fit, Result, Split};
-use crate::{folder, nih, npz, phantom};
+use crate::{chexpert, digits, folder, nih, npz, phantom};
 
 /// Pixels by index: what a source hands to [`FilmDataset`].
 pub(crate) trait Pixels: Send + Sync {
@@ -57,6 +57,9 @@ impl FilmDataset {
             Source::Nih(source) => nih::load(source)?,
             Source::Npz(source) => npz::load(source, config.side, config.fit)?,
             Source::Folder(source) => folder::load(source)?,
+            Source::Chexpert(source) => chexpert::load(source)?,
+            Source::Mnist(source) => digits::load_mnist(source, config.side, config.fit)?,
+            Source::Cifar10(source) => digits::load_cifar(source, config.side, config.fit)?,
         };
         Self::assemble(config, loaded)
     }

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use crate::config::{FolderConfig, NihConfig, NpzConfig, Source};
+use crate::config::{CheXpertConfig, CifarConfig, FolderConfig, MnistConfig, NihConfig, NpzConfig, Source};
 use crate::{DataError, Result};
 
 /// The layouts that [`detect`] knows, for messages.
 pub const KNOWN_LAYOUTS: &str = "a folder with Data_Entry_2017*.csv or sample_labels.csv (NIH ChestX-ray14), \
-     a .npz file (MedMNIST), or a folder of images with a CSV file";
+     a folder with train.csv and train/ (CheXpert), a .npz file (MedMNIST), a folder of images with a CSV file, \
+     or a folder with MNIST (train-images-idx3-ubyte) or CIFAR-10 (data_batch_1.bin)";
 
 /// Finds out which source `path` is.
 ///
@@ -41,6 +42,15 @@ pub fn detect(path: &Path) -> Result<Source> {
     }
     if names.iter().any(|name| crate::nih::is_table(name)) {
         return Ok(Source::Nih(NihConfig { root: path.into() }));
+    }
+    if crate::chexpert::find_root(path).is_some() {
+        return Ok(Source::Chexpert(CheXpertConfig::new(path)));
+    }
+    if crate::digits::is_mnist(path) {
+        return Ok(Source::Mnist(MnistConfig { root: path.into() }));
+    }
+    if crate::digits::is_cifar(path) {
+        return Ok(Source::Cifar10(CifarConfig { root: path.into() }));
     }
     let ending = |wanted: &str| -> Vec<&String> {
         names.iter().filter(|name| name.to_ascii_lowercase().ends_with(wanted)).collect()

@@ -1,5 +1,5 @@
-//! Chest film data sets: the built-in phantom, NIH ChestX-ray14, MedMNIST arrays, image folders; splits by
-//! patient; the latent cache.
+//! Chest film data sets: the built-in phantom, NIH ChestX-ray14, CheXpert, MedMNIST arrays, image folders, and the
+//! classical MNIST and CIFAR-10; splits by patient; the latent cache.
 //!
 //! A [`DataConfig`] says where films come from; [`FilmDataset::open`] checks everything that can be checked
 //! without decoding and gives the list of [`Example`]s; [`FilmDataset::film`] gives pixels. No model is known
@@ -25,12 +25,15 @@
 //! # Ok::<(), datasets::DataError>(())
 //! ```
 
+pub mod chexpert;
 pub mod config;
 pub mod detect;
 pub mod latent_set;
 pub mod phantom;
 
+mod arrays;
 mod dataset;
+mod digits;
 mod error;
 mod example;
 mod files;
@@ -43,7 +46,10 @@ mod npz;
 mod split;
 mod table;
 
-pub use config::{DataConfig, FolderConfig, Limits, NihConfig, NpzConfig, PhantomConfig, Source};
+pub use config::{
+    CheXpertConfig, CifarConfig, DataConfig, FolderConfig, Limits, MnistConfig, NihConfig, NpzConfig,
+    PhantomConfig, Source, Uncertainty,
+};
 pub use dataset::FilmDataset;
 pub use detect::detect;
 pub use error::{DataError, Result};

@@ -13,12 +13,13 @@ use std::path::Path;
 use rayon::prelude::*;
 use zip::ZipArchive;
 
+use crate::arrays::{Bytes, MAX_MEMORY, array_error, resize};
 use crate::config::NpzConfig;
-use crate::dataset::{Loaded, Pixels};
+use crate::dataset::Loaded;
 use crate::npy::Header;
 use crate::split::{Assigned, Record};
 use crate::table::Table;
-use crate::{DataError, Film, Fit, Result, Split};
+use crate::{DataError, Fit, Result, Split};
 
 /// The largest side of a stored film.
 const MAX_STORED_SIDE: usize = 2048;
@@ -26,29 +27,9 @@ const MAX_STORED_SIDE: usize = 2048;
 const MAX_FILMS: usize = 4_000_000;
 /// The most label columns or classes.
 const MAX_LABELS: usize = 1024;
-/// The most bytes that the films of all splits may take in memory, after resizing.
-const MAX_MEMORY: u64 = 16 << 30;
 /// Rows read at a time, as long as they take at most `BLOCK_BYTES`.
 const BLOCK: usize = 256;
 const BLOCK_BYTES: usize = 32 << 20;
-
-/// Films as bytes in memory, all of one side.
-pub(crate) struct Bytes {
-    pub side: usize,
-    pub bytes: Vec<u8>,
-}
-
-impl Pixels for Bytes {
-    fn film(&self, index: usize, side: usize, fit: Fit) -> Result<Film> {
-        let area = self.side * self.side;
-        let film = Film::from_bytes(self.side, self.side, &self.bytes[index * area..][..area]);
-        Ok(if side == self.side { film } else { film.resized(side, fit) })
-    }
-}
-
-fn array_error(path: &Path, problem: String, advice: &str) -> DataError {
-    DataError::Array { path: path.into(), problem, advice: advice.into() }
-}
 
 const COPY_AGAIN: &str = "the file is damaged or cut short: copy or download it again";
 const LAYOUT: &str = "expected the MedMNIST layout: train_images, train_labels, val_images, ...";
@@ -224,24 +205,6 @@ fn stream(
         Ok(_) => Err(fail(format!("more data than {rows} rows of {row} bytes"))),
         Err(e) => Err(fail(format!("its checksum does not match ({e})"))),
     }
-}
-
-/// One stored film (grey or red-green-blue) at `side x side`.
-fn resize(pixels: &[u8], height: usize, width: usize, side: usize, fit: Fit) -> Vec<u8> {
-    let area = height * width;
-    let film = if pixels.len() == area {
-        if height == side && width == side {
-            return pixels.to_vec();
-        }
-        Film::from_bytes(height, width, pixels)
-    } else {
-        // The luma of ITU-R BT.709, as image files are converted.
-        let luma = |c: &[u8; 3]| {
-            (0.2126 * f32::from(c[0]) + 0.7152 * f32::from(c[1]) + 0.0722 * f32::from(c[2])) / 255.0
-        };
-        Film { height, width, pixels: pixels.as_chunks::<3>().0.iter().map(luma).collect() }
-    };
-    film.resized(side, fit).to_bytes()
 }
 
 /// Film names and patients by (split, row).

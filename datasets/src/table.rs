@@ -74,6 +74,16 @@ impl Table {
         Ok(Table { path: path.into(), header, rows })
     }
 
+    /// The header line alone, without reading the rest of the file.
+    pub fn read_header(path: &Path) -> Result<Vec<String>> {
+        let file = std::fs::File::open(path).map_err(DataError::io(path, "open the file"))?;
+        let mut reader =
+            csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::All).from_reader(file.take(1 << 16));
+        let header =
+            reader.headers().map_err(|e| DataError::io(path, "read the header")(std::io::Error::other(e)))?;
+        Ok(header.iter().map(str::to_owned).collect())
+    }
+
     pub fn path(&self) -> &Path {
         &self.path
     }
