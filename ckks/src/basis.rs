@@ -11,42 +11,58 @@ use crate::arith::Modulus;
 use crate::buffer::Buffer;
 use crate::kernels::{self, Target};
 
-/// Coefficients that one task takes.
-const BLOCK: usize = 4096;
+/// Coefficients whose source residues stay in the first cache while the targets are computed.
+const BLOCK: usize = 256;
+/// Blocks that one task takes at least.
+const TASK: usize = 8;
 
 /// Source side of a conversion from the primes of one digit, or from the special primes.
 pub(crate) struct Conversion {
     sources: Vec<Modulus>,
-    /// (D/q_i)^-1 mod q_i, in Montgomery form.
+    /// (D/q_i)^-1 mod q_i over the factor that residues come with, in Montgomery form.
     weights: Vec<u32>,
     reciprocals: Vec<f32>,
 }
 
+/// The y_i and v of a polynomial, block by block of coefficients: the sources of a block, one after the other, then its quotients.
+///
+/// The limbs of a polynomial are a power of two apart and would fight for the same lines of the first cache.
+pub(crate) struct Prepared {
+    blocks: Buffer,
+    degree: usize,
+    rows: usize,
+}
+
 impl Conversion {
-    pub(crate) fn new(sources: Vec<Modulus>) -> Self {
+    /// A conversion of residues that come multiplied by `factor`, as they do from [`crate::ntt::Transform::inverse_scaled`].
+    pub(crate) fn new(sources: Vec<Modulus>, factor: u32) -> Self {
         let weights = sources
             .iter()
             .map(|&m| {
                 let others = sources.iter().filter(|&&o| o != m);
-                m.to_montgomery(m.invert(others.fold(1, |product, o| m.mul(product, o.value() % m.value()))))
+                let product =
+                    others.fold(factor % m.value(), |product, o| m.mul(product, o.value() % m.value()));
+                m.to_montgomery(m.invert(product))
             })
             .collect();
         let reciprocals = sources.iter().map(|m| 1.0 / m.value() as f32).collect();
         Self { sources, weights, reciprocals }
     }
 
-    /// Turns the residues of source prime i into y_i.
-    pub(crate) fn weigh(&self, i: usize, limb: &mut [u32]) {
-        kernels::scale(limb, self.weights[i], self.sources[i]);
-    }
-
-    /// The quotients v of the scaled residues.
-    pub(crate) fn quotients(&self, y: &[u32], n: usize) -> Buffer {
-        let mut v = Buffer::scratch(n);
-        v.par_chunks_mut(BLOCK).enumerate().for_each(|(i, v)| {
-            kernels::conversion_quotient(v, i * BLOCK, y, n, &self.reciprocals);
+    /// Weighs the residues, given limb after limb, and finds the quotients.
+    pub(crate) fn prepare(&self, residues: &[u32], n: usize) -> Prepared {
+        let (size, sources) = (BLOCK.min(n), self.sources.len());
+        let rows = sources + 1;
+        let mut blocks = Buffer::scratch(rows * n);
+        blocks.par_chunks_exact_mut(rows * size).with_min_len(TASK).enumerate().for_each(|(b, block)| {
+            let (y, v) = block.split_at_mut(sources * size);
+            for (i, row) in y.chunks_exact_mut(size).enumerate() {
+                row.copy_from_slice(&residues[i * n + b * size..][..size]);
+                kernels::scale(row, self.weights[i], self.sources[i]);
+            }
+            kernels::conversion_quotient(v, y, &self.reciprocals);
         });
-        v
+        Prepared { blocks, degree: n, rows }
     }
 
     /// The constants of a conversion into prime p.
@@ -78,6 +94,16 @@ impl Conversion {
     }
 }
 
+impl Prepared {
+    /// The residues modulo several primes, one limb of `out` each.
+    pub(crate) fn convert(&self, out: &mut [u32], targets: &[Target]) {
+        let size = BLOCK.min(self.degree);
+        for (b, block) in self.blocks.chunks_exact(self.rows * size).enumerate() {
+            kernels::convert_block(out, (self.degree, b * size), block, size, targets);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,19 +115,17 @@ mod tests {
             primes::generate(6, &[30, 30, 28, 29, 30]).unwrap().into_iter().map(Modulus::new).collect();
         let (sources, targets) = primes.split_at(3);
         let n = 64;
-        let conversion = Conversion::new(sources.to_vec());
+        let factor = 5;
+        let conversion = Conversion::new(sources.to_vec(), factor);
         let values: Vec<i128> =
             (0..n as i128).map(|i| (i - 32) * 1_234_567_890_123_456_789_012_345 / 64 + i).collect();
-        let mut y: Vec<u32> = Vec::new();
-        for (i, m) in sources.iter().enumerate() {
-            let mut limb: Vec<u32> = values.iter().map(|&x| m.reduce_i128(x)).collect();
-            conversion.weigh(i, &mut limb);
-            y.extend(limb);
-        }
-        let v = conversion.quotients(&y, n);
+        let residues: Vec<u32> = sources
+            .iter()
+            .flat_map(|&m| values.iter().map(move |&x| m.mul(m.reduce_i128(x), factor)))
+            .collect();
         let tables: Vec<Target> = targets.iter().map(|&p| conversion.target(p)).collect();
         let mut out = vec![0; 2 * n];
-        kernels::convert(&mut out, &y, &v, n, &tables);
+        conversion.prepare(&residues, n).convert(&mut out, &tables);
         for (limb, p) in out.chunks(n).zip(targets) {
             for (&got, &x) in limb.iter().zip(&values) {
                 assert_eq!(got, p.reduce_i128(x));

@@ -9,15 +9,19 @@ use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, PoisonError};
 
+use memmap2::MmapMut;
+
 /// Words that the pool keeps at most: half a gigabyte.
 const RETAINED: usize = 1 << 27;
 /// Buffers below this many words are left to the allocator.
 const LEAST: usize = 1 << 14;
+/// Buffers of this many words and more are mapped by themselves: two huge pages of 2 MiB.
+const LEAST_MAPPED: usize = 1 << 20;
 
 #[derive(Default)]
 struct Pool {
     /// By rounded capacity.
-    free: BTreeMap<usize, Vec<Vec<u32>>>,
+    free: BTreeMap<usize, Vec<Memory>>,
     retained: usize,
 }
 
@@ -28,62 +32,115 @@ fn rounded(len: usize) -> usize {
     len.next_multiple_of((len.next_power_of_two() / 8).max(1))
 }
 
+/// Words of the allocator, or a map of their own.
+///
+/// A limb is 64 pages of 4 KiB, and transforms, gathers and key streams cross all of them: in huge pages the same work needs
+/// 1/512 of the address translations and of the page faults. Where the system has none, the advice changes nothing.
+enum Memory {
+    Heap(Vec<u32>),
+    Mapped(MmapMut),
+}
+
+impl Memory {
+    /// `capacity` words, all zero.
+    fn new(capacity: usize) -> Self {
+        if capacity >= LEAST_MAPPED
+            && let Ok(map) = MmapMut::map_anon(4 * capacity)
+        {
+            #[cfg(target_os = "linux")]
+            {
+                // Advice that the kernel does not take costs time, not correctness.
+                let _ = map.advise(memmap2::Advice::HugePage);
+            }
+            return Self::Mapped(map);
+        }
+        Self::Heap(vec![0; capacity])
+    }
+
+    fn words(&self) -> &[u32] {
+        match self {
+            Self::Heap(words) => words,
+            // A map begins at a page and its length is a multiple of four, so the cast always holds.
+            Self::Mapped(map) => bytemuck::cast_slice(map),
+        }
+    }
+
+    fn words_mut(&mut self) -> &mut [u32] {
+        match self {
+            Self::Heap(words) => words,
+            Self::Mapped(map) => bytemuck::cast_slice_mut(map),
+        }
+    }
+}
+
 /// A block of words that returns to the pool when dropped.
-#[derive(PartialEq, Eq)]
-pub(crate) struct Buffer(Vec<u32>);
+pub(crate) struct Buffer {
+    memory: Memory,
+    len: usize,
+}
 
 impl Buffer {
     /// A buffer with unspecified content, for results that overwrite all of it.
     pub(crate) fn scratch(len: usize) -> Self {
-        if len < LEAST {
-            return Self(vec![0; len]);
-        }
-        let capacity = rounded(len);
-        let recycled = {
-            let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
-            let found = pool.free.get_mut(&capacity).and_then(Vec::pop);
-            if found.is_some() {
-                pool.retained -= capacity;
-            }
-            found
-        };
-        let mut words = recycled.unwrap_or_else(|| Vec::with_capacity(capacity));
-        words.resize(len, 0);
-        Self(words)
+        Self::recycled(len).unwrap_or_else(|| Self::fresh(len))
     }
 
     /// A buffer of zeros.
     pub(crate) fn zeroed(len: usize) -> Self {
-        let mut buffer = Self::scratch(len);
-        buffer.0.fill(0);
+        let Some(mut buffer) = Self::recycled(len) else { return Self::fresh(len) };
+        buffer.fill(0);
         buffer
     }
 
     /// A copy of `words`.
     pub(crate) fn copy_of(words: &[u32]) -> Self {
         let mut buffer = Self::scratch(words.len());
-        buffer.0.copy_from_slice(words);
+        buffer.copy_from_slice(words);
         buffer
+    }
+
+    fn fresh(len: usize) -> Self {
+        Self { memory: Memory::new(if len < LEAST { len } else { rounded(len) }), len }
+    }
+
+    /// A buffer from the pool, if it holds one of that size.
+    fn recycled(len: usize) -> Option<Self> {
+        if len < LEAST {
+            return None;
+        }
+        let capacity = rounded(len);
+        let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
+        let memory = pool.free.get_mut(&capacity)?.pop()?;
+        pool.retained -= capacity;
+        Some(Self { memory, len })
     }
 }
 
+impl PartialEq for Buffer {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Buffer {}
+
 impl Clone for Buffer {
     fn clone(&self) -> Self {
-        Self::copy_of(&self.0)
+        Self::copy_of(self)
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        let capacity = self.0.capacity();
-        if capacity < LEAST || capacity != rounded(capacity) {
+        let capacity = self.memory.words().len();
+        if capacity < LEAST {
             return;
         }
-        let words = std::mem::take(&mut self.0);
+        let memory = std::mem::replace(&mut self.memory, Memory::Heap(Vec::new()));
         let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
         if pool.retained + capacity <= RETAINED {
             pool.retained += capacity;
-            pool.free.entry(capacity).or_default().push(words);
+            pool.free.entry(capacity).or_default().push(memory);
         }
     }
 }
@@ -92,13 +149,13 @@ impl Deref for Buffer {
     type Target = [u32];
 
     fn deref(&self) -> &[u32] {
-        &self.0
+        &self.memory.words()[..self.len]
     }
 }
 
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [u32] {
-        &mut self.0
+        &mut self.memory.words_mut()[..self.len]
     }
 }
 

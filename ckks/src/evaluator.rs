@@ -14,7 +14,7 @@ use crate::ciphertext::{Ciphertext, Product};
 use crate::error::{Error, Result};
 use crate::evaluation_keys::EvaluationKeys;
 use crate::kernels;
-use crate::key_switch;
+use crate::key_switch::{self, Addend};
 use crate::parameters::Parameters;
 use crate::plaintext::{PeriodicPlaintext, Plaintext};
 use crate::poly::{Evaluation, Poly};
@@ -305,30 +305,8 @@ impl Evaluator {
         let scale = self.rescaled_scale(product.scale, level, primes)?;
         let key = &keys.relinearization(level)?.key;
         let decomposition = key_switch::decompose(p, &product.d[2], key.shape);
-        let sums = decomposition.inner_product(p, key);
-        let mut parts = sums.into_iter().zip(&product.d).map(|(mut u, d)| {
-            self.add_raised(&mut u, d);
-            key_switch::mod_down(p, u, primes)
-        });
-        let (Some(c0), Some(c1)) = (parts.next(), parts.next()) else { unreachable!("two halves") };
-        Ok(Ciphertext { c: [c0, c1], scale })
-    }
-
-    /// u += P d, where u is modulo Q_l P and d modulo Q_l.
-    pub(crate) fn add_raised(&self, u: &mut Poly<Evaluation>, d: &Poly<Evaluation>) {
-        let p = &self.parameters;
-        let (limbs, special) = (u.limbs(), u.special());
-        u.for_each_limb(p, |i, m, limb| {
-            if i < limbs {
-                kernels::add_scaled(limb, d.limb(i), m.to_montgomery(self.special_product(special, i)), m);
-            }
-        });
-    }
-
-    /// p_0 .. p_(special-1) modulo q_i.
-    pub(crate) fn special_product(&self, special: usize, i: usize) -> u32 {
-        let m = self.parameters.table(i + 1, i).modulus;
-        (0..special).fold(1, |x, t| m.mul(x, self.parameters.special_table(t).modulus.value() % m.value()))
+        let addends = [0, 1].map(|half| Addend::Raised(&product.d[half]));
+        Ok(Ciphertext { c: decomposition.switch(p, key, addends, primes, None), scale })
     }
 
     fn rescaled_scale(&self, scale: f64, level: usize, primes: usize) -> Result<f64> {
@@ -353,7 +331,7 @@ impl Evaluator {
     pub fn rescale_by(&self, a: &Ciphertext, primes: usize) -> Result<Ciphertext> {
         self.check("the ciphertext", &a.c[0])?;
         let scale = self.rescaled_scale(a.scale, a.level(), primes)?;
-        let c = a.c.clone().map(|c| key_switch::mod_down(&self.parameters, c, primes));
+        let c = key_switch::mod_down(&self.parameters, a.c.clone(), primes);
         Ok(Ciphertext { c, scale })
     }
 

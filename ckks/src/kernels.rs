@@ -72,8 +72,6 @@ pub(crate) const LANES: usize = 32;
 const LAZY_PRODUCTS: usize = 4;
 /// Terms of a lazy sum in a basis conversion between two reductions of the sum.
 const LAZY_CONVERSION: usize = 8;
-/// Coefficients whose source limbs stay in the first cache while the targets of a conversion are computed.
-const CONVERSION_BLOCK: usize = 256;
 
 /// The plaintext side of a weighted sum.
 #[derive(Clone, Copy)]
@@ -147,6 +145,13 @@ kernels! {
     fn sub_from_and_scale(out: &mut [u32], a: &[u32], f: u32, m: Modulus) {
         for (x, &y) in out.iter_mut().zip(a) {
             *x = m.mul_montgomery(m.sub(y, *x), f);
+        }
+    }
+
+    /// a = (a - b) f, with f in Montgomery form.
+    fn sub_and_scale(a: &mut [u32], b: &[u32], f: u32, m: Modulus) {
+        for (x, &y) in a.iter_mut().zip(b) {
+            *x = m.mul_montgomery(m.sub(*x, y), f);
         }
     }
 
@@ -258,14 +263,14 @@ kernels! {
         }
     }
 
-    /// v_t = round(sum_i y_i[t] / q_i), the multiple of the modulus that centres a basis conversion, for the
-    /// coefficients from `start` on.
-    fn conversion_quotient(v: &mut [u32], start: usize, y: &[u32], n: usize, reciprocals: &[f32]) {
+    /// v_t = round(sum_i y_i[t] / q_i), the multiple of the modulus that centres a basis conversion, for the y_i of one block.
+    fn conversion_quotient(v: &mut [u32], y: &[u32], reciprocals: &[f32]) {
+        let size = v.len();
         for (block, v) in v.chunks_exact_mut(LANES).enumerate() {
-            let at = start + block * LANES;
+            let at = block * LANES;
             let mut sum = [0.5f32; LANES];
             for (i, &reciprocal) in reciprocals.iter().enumerate() {
-                let y = &y[i * n + at..i * n + at + LANES];
+                let y = &y[i * size + at..i * size + at + LANES];
                 for t in 0..LANES {
                     // Residues are below 2^30, so the signed conversion is exact in sign and cheap.
                     sum[t] += y[t] as i32 as f32 * reciprocal;
@@ -333,23 +338,6 @@ prefer_avx512! {
     fn convert_block / portable_convert_block(
         out: &mut [u32], place: (usize, usize), gathered: &[u32], size: usize, targets: &[Target],
     )
-}
-
-/// Conversion of the scaled residues y (one limb of n for each source prime) into several primes, one limb of `out` each.
-///
-/// The limbs of y are a power of two apart and would fight for the same lines of the first cache, so each block is gathered first.
-pub(crate) fn convert(out: &mut [u32], y: &[u32], v: &[u32], n: usize, targets: &[Target]) {
-    let size = CONVERSION_BLOCK.min(n);
-    let sources = y.len() / n;
-    let mut gathered = vec![0u32; (sources + 1) * size];
-    for at in (0..n).step_by(size) {
-        let (blocks, last) = gathered.split_at_mut(sources * size);
-        for (block, limb) in blocks.chunks_exact_mut(size).zip(y.chunks_exact(n)) {
-            block.copy_from_slice(&limb[at..at + size]);
-        }
-        last.copy_from_slice(&v[at..at + size]);
-        convert_block(out, (n, at), &gathered, size, targets);
-    }
 }
 
 #[cfg(test)]
@@ -424,9 +412,9 @@ mod tests {
                 .collect();
             let y = residues(seed, (1 << 30) - 1, sources * n);
             let v = residues(seed, 64, n);
-            let mut out = vec![0; count * n];
-            convert(&mut out, &y, &v, n, &targets);
             let gathered: Vec<u32> = y.iter().chain(&v).copied().collect();
+            let mut out = vec![0; count * n];
+            convert_block(&mut out, (n, 0), &gathered, n, &targets);
             let mut portable = vec![0; count * n];
             portable_convert_block(&mut portable, (n, 0), &gathered, n, &targets);
             prop_assert_eq!(&out, &portable);

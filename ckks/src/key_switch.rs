@@ -3,23 +3,45 @@
 //! With digits c_j of c (centred, in evaluation form modulo Q_l P) and key halves (b_j, a_j), sum_j c_j (b_j, a_j) encrypts
 //! P c s' under s; [`mod_down`] divides by P, rounding. Both steps are basis conversions between transforms.
 //! Source: Han and Ki, Better bootstrapping for approximate homomorphic encryption (2019), section 3.
+//!
+//! Work goes limb by limb: what is done to a limb is done while it lies in the second cache, and inside it block by block of
+//! the first cache, because whole polynomials (tens of megabytes) stream from memory each time they are touched.
 
 use rayon::prelude::*;
 
-use crate::basis::Conversion;
+use crate::arith::Modulus;
+use crate::basis::{Conversion, Prepared};
 use crate::buffer::Buffer;
-use crate::evaluation_keys::SwitchingKey;
+use crate::evaluation_keys::{GaloisKey, SwitchingKey};
 use crate::kernels::{self, Target};
 use crate::parameters::{KeyShape, Parameters};
 use crate::poly::{Evaluation, Poly};
 
-/// Limbs that one task converts and transforms: they share the loads of the source limbs.
-const GROUP: usize = 8;
+/// Limbs that one task converts and transforms: they share the loads of the source residues.
+const GROUP: usize = 4;
+/// Positions of a limb that pass through all steps of a sum before the next.
+const BLOCK: usize = 2048;
 
 /// The digits of a polynomial, each modulo q_0 .. q_l and the special primes of the shape.
 pub(crate) struct Decomposition {
     pub(crate) shape: KeyShape,
     pub(crate) digits: Vec<Poly<Evaluation>>,
+}
+
+/// What is added to one half of an inner product.
+#[derive(Clone, Copy)]
+pub(crate) enum Addend<'a> {
+    Nothing,
+    /// P times a polynomial modulo Q_l.
+    Raised(&'a Poly<Evaluation>),
+    /// A polynomial modulo Q_l P.
+    Extended(&'a Poly<Evaluation>),
+}
+
+/// p_0 .. p_(special-1) modulo q_i.
+pub(crate) fn special_product(p: &Parameters, special: usize, i: usize) -> u32 {
+    let m = p.table(i + 1, i).modulus;
+    (0..special).fold(1, |x, t| m.mul(x, p.special_table(t).modulus.value() % m.value()))
 }
 
 /// Converts into the limbs of `out`, the first of which is limb `first` of a polynomial with `limbs` chain limbs, and transforms them.
@@ -28,46 +50,47 @@ fn convert_limbs(
     (limbs, first): (usize, usize),
     out: &mut [u32],
     conversion: &Conversion,
-    (y, v): (&[u32], &[u32]),
+    prepared: &Prepared,
 ) {
     let n = p.ring_degree();
     out.par_chunks_mut(GROUP * n).enumerate().for_each(|(group, out)| {
         let first = first + group * GROUP;
-        let count = out.len() / n;
-        let targets: Vec<Target> =
-            (first..first + count).map(|i| conversion.target(p.table(limbs, i).modulus)).collect();
-        kernels::convert(out, y, v, n, &targets);
+        let targets = targets(p, (limbs, first), out.len() / n, conversion);
+        prepared.convert(out, &targets);
         for (i, limb) in out.chunks_exact_mut(n).enumerate() {
             p.table(limbs, first + i).transform(n).forward(limb);
         }
     });
 }
 
+/// The constants of a conversion into `count` primes from `first` on.
+fn targets(
+    p: &Parameters,
+    (limbs, first): (usize, usize),
+    count: usize,
+    conversion: &Conversion,
+) -> Vec<Target> {
+    (first..first + count).map(|i| conversion.target(p.table(limbs, i).modulus)).collect()
+}
+
 /// Cuts `c` into digits and raises each to the special primes (ModUp).
 pub(crate) fn decompose(p: &Parameters, c: &Poly<Evaluation>, shape: KeyShape) -> Decomposition {
     let (n, limbs) = (c.degree(), c.limbs());
-    let ranges: Vec<_> = (0..limbs)
-        .step_by(shape.digit_limbs)
-        .map(|start| start..limbs.min(start + shape.digit_limbs))
-        .collect();
-    let conversions: Vec<Conversion> = ranges
-        .iter()
-        .map(|range| Conversion::new(range.clone().map(|i| p.table(limbs, i).modulus).collect()))
-        .collect();
     let mut y = Buffer::copy_of(c.data());
     y.par_chunks_exact_mut(n).enumerate().for_each(|(i, limb)| {
-        p.table(limbs, i).transform(n).inverse(limb);
-        conversions[i / shape.digit_limbs].weigh(i % shape.digit_limbs, limb);
+        p.table(limbs, i).transform(n).inverse_scaled(limb);
     });
-    let digits = ranges.iter().zip(&conversions).map(|(range, conversion)| {
-        let y = &y[range.start * n..range.end * n];
-        let v = conversion.quotients(y, n);
+    let digits = (0..limbs).step_by(shape.digit_limbs).map(|start| {
+        let range = start..limbs.min(start + shape.digit_limbs);
+        let moduli = range.clone().map(|i| p.table(limbs, i).modulus).collect();
+        let conversion = Conversion::new(moduli, n as u32);
+        let prepared = conversion.prepare(&y[range.start * n..range.end * n], n);
         let mut digit = Poly::scratch(p, limbs, shape.special);
         let (head, rest) = digit.data_mut().split_at_mut(range.start * n);
         let (own, tail) = rest.split_at_mut(range.len() * n);
         own.copy_from_slice(&c.data()[range.start * n..range.end * n]);
-        convert_limbs(p, (limbs, 0), head, conversion, (y, &v));
-        convert_limbs(p, (limbs, range.end), tail, conversion, (y, &v));
+        convert_limbs(p, (limbs, 0), head, &conversion, &prepared);
+        convert_limbs(p, (limbs, range.end), tail, &conversion, &prepared);
         digit
     });
     Decomposition { shape, digits: digits.collect() }
@@ -79,64 +102,180 @@ impl Decomposition {
         self.digits[0].limbs()
     }
 
-    /// Limb i of the inner product with a key: both halves. The key must have the decomposition's shape.
-    pub(crate) fn inner_product_limb(
+    /// Limb i of the inner product with a key, plus the addends: both halves. The key must have the decomposition's shape.
+    pub(crate) fn limb(
         &self,
         p: &Parameters,
         key: &SwitchingKey,
         i: usize,
+        addends: [Addend; 2],
         out: [&mut [u32]; 2],
     ) {
-        let limbs = self.limbs();
-        let at = if i < limbs { i } else { key.limbs() + i - limbs };
+        let (limbs, n) = (self.limbs(), p.ring_degree());
+        let key_limb = if i < limbs { i } else { key.limbs() + i - limbs };
         let m = p.table(limbs, i).modulus;
-        let digits: Vec<&[u32]> = self.digits.iter().map(|d| d.limb(i)).collect();
-        for (half, out) in out.into_iter().enumerate() {
-            let key: Vec<&[u32]> = key.halves[half].iter().map(|k| k.limb(at)).collect();
-            kernels::inner_product(out, &digits, &key, m);
+        let one = m.to_montgomery(1);
+        let addends = addends.map(|addend| match addend {
+            Addend::Raised(c) if i < limbs => {
+                Some((c.limb(i), m.to_montgomery(special_product(p, self.shape.special, i))))
+            }
+            Addend::Extended(u) => Some((u.limb(i), one)),
+            _ => None,
+        });
+        let block = BLOCK.min(n);
+        let (mut digits, mut rows) = (Vec::new(), Vec::new());
+        for at in (0..n).step_by(block) {
+            digits.clear();
+            digits.extend(self.digits.iter().map(|d| &d.limb(i)[at..at + block]));
+            for half in 0..2 {
+                rows.clear();
+                rows.extend(key.halves[half].iter().map(|k| &k.limb(key_limb)[at..at + block]));
+                let out = &mut out[half][at..at + block];
+                kernels::inner_product(out, &digits, &rows, m);
+                if let Some((c, factor)) = addends[half] {
+                    kernels::add_scaled(out, &c[at..at + block], factor, m);
+                }
+            }
         }
     }
 
-    /// The inner product with a key, modulo Q_l P.
-    pub(crate) fn inner_product(&self, p: &Parameters, key: &SwitchingKey) -> [Poly<Evaluation>; 2] {
-        let limbs = self.limbs();
-        let mut out = [(); 2].map(|()| Poly::scratch(p, limbs, self.shape.special));
-        let n = p.ring_degree();
-        let [u0, u1] = &mut out;
-        u0.data_mut()
-            .par_chunks_exact_mut(n)
-            .zip(u1.data_mut().par_chunks_exact_mut(n))
+    /// The whole key switch: the inner product plus the addends, divided by P and the last `rescaled` primes of the chain, its
+    /// positions permuted at the end.
+    pub(crate) fn switch(
+        &self,
+        p: &Parameters,
+        key: &SwitchingKey,
+        addends: [Addend; 2],
+        rescaled: usize,
+        permutation: Option<&[u32]>,
+    ) -> [Poly<Evaluation>; 2] {
+        let (n, limbs, special) = (p.ring_degree(), self.limbs(), self.shape.special);
+        let kept = limbs - rescaled;
+        let mut divided = [(); 2].map(|()| Buffer::scratch((rescaled + special) * n));
+        let [u0, u1] = &mut divided;
+        u0.par_chunks_exact_mut(n)
+            .zip(u1.par_chunks_exact_mut(n))
             .enumerate()
-            .for_each(|(i, (u0, u1))| self.inner_product_limb(p, key, i, [u0, u1]));
-        out
+            .for_each(|(t, (u0, u1))| self.limb(p, key, kept + t, addends, [u0, u1]));
+        let [u0, u1] = &mut divided;
+        divide(p, (limbs, kept), [u0, u1], |i, m, inverse, rows| {
+            let mut sums = Buffer::scratch(2 * n);
+            let (s0, s1) = sums.split_at_mut(n);
+            self.limb(p, key, i, addends, [&mut *s0, &mut *s1]);
+            for (row, sum) in rows.into_iter().zip([s0, s1]) {
+                match permutation {
+                    None => kernels::sub_from_and_scale(row, sum, inverse, m),
+                    Some(permutation) => {
+                        kernels::sub_and_scale(sum, row, inverse, m);
+                        kernels::permute(row, sum, permutation);
+                    }
+                }
+            }
+        })
     }
 
-    /// The whole key switch of one polynomial, divided by P.
-    pub(crate) fn switch(&self, p: &Parameters, key: &SwitchingKey) -> [Poly<Evaluation>; 2] {
-        self.inner_product(p, key).map(|u| mod_down(p, u, 0))
+    /// `total` plus the permuted inner product and addend: one giant step of a linear map, modulo Q_l P.
+    pub(crate) fn add_rotated(
+        &self,
+        p: &Parameters,
+        key: &GaloisKey,
+        addend: Addend,
+        total: Option<[Poly<Evaluation>; 2]>,
+    ) -> [Poly<Evaluation>; 2] {
+        let (n, limbs) = (p.ring_degree(), self.limbs());
+        let first = total.is_none();
+        let mut total =
+            total.unwrap_or_else(|| [(); 2].map(|()| Poly::scratch(p, limbs, self.shape.special)));
+        let [t0, t1] = &mut total;
+        t0.data_mut()
+            .par_chunks_exact_mut(n)
+            .zip(t1.data_mut().par_chunks_exact_mut(n))
+            .enumerate()
+            .for_each(|(i, (t0, t1))| {
+                let mut scratch = Buffer::scratch(3 * n);
+                let (sums, moved) = scratch.split_at_mut(2 * n);
+                let (s0, s1) = sums.split_at_mut(n);
+                self.limb(p, &key.key, i, [addend, Addend::Nothing], [&mut *s0, &mut *s1]);
+                for (total, sum) in [(t0, s0), (t1, s1)] {
+                    if first {
+                        kernels::permute(total, sum, &key.permutation);
+                    } else {
+                        kernels::permute(moved, sum, &key.permutation);
+                        kernels::add_assign(total, moved, p.table(limbs, i).modulus);
+                    }
+                }
+            });
+        total
     }
 }
 
-/// Divides by the special primes and the last `rescaled` primes of the chain, rounding to nearest (ModDown, rescale, or both at once).
-pub(crate) fn mod_down(p: &Parameters, mut x: Poly<Evaluation>, rescaled: usize) -> Poly<Evaluation> {
-    let (n, limbs) = (x.degree(), x.limbs());
-    let kept = limbs - rescaled;
-    if rescaled + x.special() == 0 {
-        return x;
-    }
-    let modulus = |i: usize| p.table(limbs, i).modulus;
-    let conversion = Conversion::new((kept..limbs + x.special()).map(modulus).collect());
-    let (top, y) = x.data_mut().split_at_mut(kept * n);
-    y.par_chunks_exact_mut(n).enumerate().for_each(|(i, limb)| {
-        p.table(limbs, kept + i).transform(n).inverse(limb);
-        conversion.weigh(i, limb);
+/// Divides polynomials modulo Q_l P by D, the product of the primes from `kept` on, rounding to nearest.
+///
+/// `divided` holds the limbs of those primes, which are overwritten. For each kept limb i, `finish(i, q_i, 1/D, rows)` finds
+/// in its rows the limbs of the centred remainder r modulo D and leaves (x - r)/D there.
+fn divide<const H: usize>(
+    p: &Parameters,
+    (limbs, kept): (usize, usize),
+    divided: [&mut [u32]; H],
+    finish: impl Fn(usize, Modulus, u32, [&mut [u32]; H]) + Sync,
+) -> [Poly<Evaluation>; H] {
+    let n = p.ring_degree();
+    let count = divided.first().map_or(0, |d| d.len() / n);
+    let moduli = (kept..kept + count).map(|i| p.table(limbs, i).modulus).collect();
+    let conversion = Conversion::new(moduli, n as u32);
+    let prepared = divided.map(|residues| {
+        residues.par_chunks_exact_mut(n).enumerate().for_each(|(i, limb)| {
+            p.table(limbs, kept + i).transform(n).inverse_scaled(limb);
+        });
+        conversion.prepare(residues, n)
     });
-    let v = conversion.quotients(y, n);
-    let mut out = Poly::scratch(p, kept, 0);
-    convert_limbs(p, (kept, 0), out.data_mut(), &conversion, (y, &v));
-    out.for_each_limb(p, |i, m, limb| {
-        let inverse = m.to_montgomery(m.invert(conversion.product(m)));
-        kernels::sub_from_and_scale(limb, &top[i * n..(i + 1) * n], inverse, m);
+    let mut out = [(); H].map(|()| Poly::scratch(p, kept, 0));
+    let mut chunks = out.each_mut().map(|o| o.data_mut().chunks_mut(GROUP * n));
+    let groups: Vec<[&mut [u32]; H]> =
+        (0..kept.div_ceil(GROUP)).map(|_| chunks.each_mut().map(|c| c.next().unwrap_or_default())).collect();
+    groups.into_par_iter().enumerate().for_each(|(group, mut rows)| {
+        let first = group * GROUP;
+        let count = GROUP.min(kept - first);
+        let targets = targets(p, (limbs, first), count, &conversion);
+        for (out, prepared) in rows.iter_mut().zip(&prepared) {
+            prepared.convert(out, &targets);
+        }
+        let mut limb_rows = rows.map(|r| r.chunks_exact_mut(n));
+        for i in first..first + count {
+            let mut rows = limb_rows.each_mut().map(|r| r.next().unwrap_or_default());
+            let table = p.table(limbs, i);
+            rows.iter_mut().for_each(|row| table.transform(n).forward(row));
+            let m = table.modulus;
+            finish(i, m, m.to_montgomery(m.invert(conversion.product(m))), rows);
+        }
     });
     out
+}
+
+/// Divides by the special primes and the last `rescaled` primes of the chain, rounding to nearest (ModDown, rescale, or both at once).
+pub(crate) fn mod_down<const H: usize>(
+    p: &Parameters,
+    mut x: [Poly<Evaluation>; H],
+    rescaled: usize,
+) -> [Poly<Evaluation>; H] {
+    let Some(first) = x.first() else { return x };
+    let (n, limbs, special) = (first.degree(), first.limbs(), first.special());
+    let kept = limbs - rescaled;
+    if rescaled + special == 0 {
+        return x;
+    }
+    let mut tops = [&[][..]; H];
+    let mut rows = tops.iter_mut();
+    let divided = x.each_mut().map(|x| {
+        let (top, divided) = x.data_mut().split_at_mut(kept * n);
+        if let Some(row) = rows.next() {
+            *row = top;
+        }
+        divided
+    });
+    divide(p, (limbs, kept), divided, |i, m, inverse, rows| {
+        for (row, top) in rows.into_iter().zip(tops) {
+            kernels::sub_from_and_scale(row, &top[i * n..(i + 1) * n], inverse, m);
+        }
+    })
 }

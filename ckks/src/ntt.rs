@@ -22,6 +22,8 @@ pub(crate) trait Transform: Send + Sync + std::fmt::Debug {
     fn forward(&self, values: &mut [u32]);
     /// Values to coefficients, normalised.
     fn inverse(&self, values: &mut [u32]);
+    /// Values to coefficients times the size, for callers that multiply by a constant next.
+    fn inverse_scaled(&self, values: &mut [u32]);
 }
 
 /// One prime of the chain: its arithmetic and its transforms, of size N and (made when first used) of every smaller size.
@@ -89,8 +91,12 @@ mod tests {
         t.forward(&mut fa);
         t.forward(&mut fb);
         let mut product: Vec<u32> = fa.iter().zip(&fb).map(|(&x, &y)| m.mul(x, y)).collect();
+        let mut scaled = product.clone();
         t.inverse(&mut product);
         assert_eq!(product, schoolbook(m, &a, &b));
+        t.inverse_scaled(&mut scaled);
+        product.iter_mut().for_each(|x| *x = m.mul(*x, n as u32));
+        assert_eq!(scaled, product);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::evaluation_keys::{EvaluationKeys, GaloisKey};
 use crate::evaluator::Evaluator;
 use crate::kernels::{self, Factors};
-use crate::key_switch::{self, Decomposition};
+use crate::key_switch::{self, Addend, Decomposition};
 use crate::parameters::{KeyShape, Parameters};
 use crate::plaintext::{PeriodicPlaintext, Plaintext};
 use crate::poly::{Evaluation, Poly};
@@ -191,21 +191,23 @@ impl Evaluator {
         let shape = self.common_shape(&map.rotations(), level, keys)?.unwrap_or_else(|| p.key_shape(level));
         self.check_diagonals(map, level, shape)?;
         let mut sums = self.products(a, map, shape, keys)?.into_iter();
-        let mut total: Sums = [(); 2].map(|()| Poly::zero(p, level + 1, shape.special));
+        let mut total: Option<Sums> = None;
         for (giant, _) in &map.giants {
-            let Some([mut u0, u1]) = sums.next() else { break };
-            let moved = match self.shaped_key(*giant, level, shape, keys)? {
-                None => [u0, u1],
-                Some(key) => {
-                    let digits = key_switch::decompose(p, &key_switch::mod_down(p, u1, 0), shape);
-                    let [v0, v1] = digits.inner_product(p, &key.key);
-                    u0.add_assign(&v0, p);
-                    [u0.permuted(&key.permutation), v1.permuted(&key.permutation)]
+            let Some([u0, u1]) = sums.next() else { break };
+            total = Some(match (self.shaped_key(*giant, level, shape, keys)?, total) {
+                (None, None) => [u0, u1],
+                (None, Some(mut total)) => {
+                    total.iter_mut().zip(&[u0, u1]).for_each(|(t, u)| t.add_assign(u, p));
+                    total
                 }
-            };
-            total.iter_mut().zip(&moved).for_each(|(t, m)| t.add_assign(m, p));
+                (Some(key), total) => {
+                    let [u1] = key_switch::mod_down(p, [u1], 0);
+                    key_switch::decompose(p, &u1, shape).add_rotated(p, key, Addend::Extended(&u0), total)
+                }
+            });
         }
-        Ok(Ciphertext { c: total.map(|t| key_switch::mod_down(p, t, primes)), scale })
+        let total = total.ok_or_else(|| Error::LinearMap("no terms were given".into()))?;
+        Ok(Ciphertext { c: key_switch::mod_down(p, total, primes), scale })
     }
 
     fn check_diagonals(&self, map: &LinearTransform, level: usize, shape: KeyShape) -> Result<()> {
@@ -274,7 +276,7 @@ impl Evaluator {
     ) -> [Buffer; 2] {
         let p = &self.parameters;
         let m = p.table(limbs, i).modulus;
-        let raise = (i < limbs).then(|| m.to_montgomery(self.special_product(shape.special, i)));
+        let raise = (i < limbs).then(|| m.to_montgomery(key_switch::special_product(p, shape.special, i)));
         let (Some(key), Some(digits)) = (key, digits) else {
             let mut rows = [(); 2].map(|()| Buffer::zeroed(p.ring_degree()));
             if let Some(raise) = raise {
@@ -286,10 +288,7 @@ impl Evaluator {
         };
         let mut rows = [(); 2].map(|()| Buffer::scratch(p.ring_degree()));
         let [u0, u1] = &mut rows;
-        digits.inner_product_limb(p, &key.key, i, [u0, u1]);
-        if let Some(raise) = raise {
-            kernels::add_scaled(u0, a.c[0].limb(i), raise, m);
-        }
+        digits.limb(p, &key.key, i, [Addend::Raised(&a.c[0]), Addend::Nothing], [u0, u1]);
         rows.map(|row| {
             let mut out = Buffer::scratch(row.len());
             kernels::permute(&mut out, &row, &key.permutation);

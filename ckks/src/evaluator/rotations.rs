@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::evaluation_keys::{EvaluationKeys, GaloisKey};
 use crate::evaluator::Evaluator;
 use crate::galois::GaloisElement;
-use crate::key_switch::{self, Decomposition};
+use crate::key_switch::{self, Addend, Decomposition};
 use crate::parameters::KeyShape;
 
 impl Evaluator {
@@ -45,9 +45,9 @@ impl Evaluator {
 
     /// One rotation of `a`, whose second half is already decomposed.
     fn apply(&self, a: &Ciphertext, digits: &Decomposition, key: &GaloisKey) -> Ciphertext {
-        let [mut u0, u1] = digits.switch(&self.parameters, &key.key);
-        u0.add_assign(&a.c[0], &self.parameters);
-        Ciphertext { c: [u0.permuted(&key.permutation), u1.permuted(&key.permutation)], scale: a.scale }
+        let addends = [Addend::Raised(&a.c[0]), Addend::Nothing];
+        let c = digits.switch(&self.parameters, &key.key, addends, 0, Some(&key.permutation));
+        Ciphertext { c, scale: a.scale }
     }
 
     /// Several rotations of one ciphertext, which is decomposed only once. Level and scale stay.

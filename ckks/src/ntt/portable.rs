@@ -83,6 +83,13 @@ impl Transform for Portable {
     }
 
     fn inverse(&self, values: &mut [u32]) {
+        self.inverse_scaled(values);
+        for x in values {
+            *x = self.normalise.mul(*x, self.modulus);
+        }
+    }
+
+    fn inverse_scaled(&self, values: &mut [u32]) {
         let m = self.modulus;
         let (mut blocks, mut half) = (values.len() / 2, 1);
         while blocks > 0 {
@@ -94,9 +101,6 @@ impl Transform for Portable {
             }
             blocks /= 2;
             half *= 2;
-        }
-        for x in values {
-            *x = self.normalise.mul(*x, m);
         }
     }
 }

@@ -29,4 +29,8 @@ impl Transform for Vectorised {
         self.plan.inv(values);
         self.plan.normalize(values);
     }
+
+    fn inverse_scaled(&self, values: &mut [u32]) {
+        self.plan.inv(values);
+    }
 }
