@@ -143,7 +143,7 @@ pub struct NpzConfig {
     pub label_names: Vec<String>,
 }
 
-/// A folder of PNG or JPEG images and a CSV file with a row per image.
+/// A folder of PNG, JPEG or DICOM images and a CSV file with a row per image.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FolderConfig {

@@ -1,4 +1,4 @@
-//! A folder of PNG or JPEG films and a CSV file with a row per film.
+//! A folder of PNG, JPEG or DICOM films and a CSV file with a row per film.
 //!
 //! Columns are found by their usual names unless the configuration names them. Labels are either one column per
 //! finding (1, 0, and blank or -1 for unknown) or one column with names joined by `|`.
@@ -149,7 +149,7 @@ fn image_path(root: &Path, row: Row<'_>, name: &str) -> Result<PathBuf> {
         if candidate.is_file() {
             return Ok(candidate.clone());
         }
-        for extension in ["png", "jpg", "jpeg"] {
+        for extension in ["png", "jpg", "jpeg", "dcm"] {
             let with = PathBuf::from(format!("{}.{extension}", candidate.display()));
             if with.is_file() {
                 return Ok(with);

@@ -1,11 +1,11 @@
-//! One PNG or JPEG file to one film, with bounds on what a file may make the decoder allocate.
+//! One PNG, JPEG or DICOM file to one film, with bounds on what a file may make the decoder allocate.
 
-use std::io::{BufReader, Seek};
+use std::io::{BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
 
 use image::{ColorType, DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 
-use crate::{DataError, Film, Fit, Result};
+use crate::{DataError, Film, Fit, Result, dicom};
 
 /// The largest width or height of an image file, in pixels. Full-size digital radiographs have 3000 to 5000.
 pub const MAX_IMAGE_SIDE: u32 = 16_384;
@@ -13,12 +13,12 @@ pub const MAX_IMAGE_SIDE: u32 = 16_384;
 /// The most bytes that a decoded image may take.
 pub const MAX_IMAGE_BYTES: u64 = 512 << 20;
 
-const ADVICE: &str = "copy the file again from its source, or take it out of the data set";
+pub(crate) const ADVICE: &str = "copy the file again from its source, or take it out of the data set";
 
-/// Reads one PNG or JPEG film, keeps its central square, and resizes it to `side x side`.
+/// Reads one PNG, JPEG or DICOM film, keeps its central square, and resizes it to `side x side`.
 ///
 /// # Errors
-/// The file is missing, empty, not a PNG or JPEG, damaged, or absurdly large.
+/// The file is missing, empty, none of these, damaged, or absurdly large.
 pub fn load_film(path: &Path, side: usize) -> Result<Film> {
     load_film_with(path, side, Fit::default())
 }
@@ -35,21 +35,38 @@ pub fn load_film_with(path: &Path, side: usize, fit: Fit) -> Result<Film> {
 pub(crate) fn read_film(path: &Path) -> Result<Film> {
     let metadata = std::fs::metadata(path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => {
-            DataError::Missing { path: path.into(), expected: "a PNG or JPEG film".into() }
+            DataError::Missing { path: path.into(), expected: "a PNG, JPEG or DICOM film".into() }
         }
         _ => DataError::io(path, "look at the file")(error),
     })?;
     if metadata.is_dir() {
-        return Err(image_error(path, "expected a PNG or JPEG film, found a folder", "name one film in it"));
+        return Err(image_error(
+            path,
+            "expected a PNG, JPEG or DICOM film, found a folder",
+            "name one film in it",
+        ));
     }
     if metadata.len() == 0 {
-        return Err(image_error(path, "expected a PNG or JPEG film, found a file of zero bytes", ADVICE));
+        return Err(image_error(
+            path,
+            "expected a PNG, JPEG or DICOM film, found a file of zero bytes",
+            ADVICE,
+        ));
     }
-    let file = std::fs::File::open(path).map_err(DataError::io(path, "open the film"))?;
+    let mut file = std::fs::File::open(path).map_err(DataError::io(path, "open the film"))?;
+    let mut start = Vec::with_capacity(dicom::START);
+    (&mut file)
+        .take(dicom::START as u64)
+        .read_to_end(&mut start)
+        .and_then(|_| file.rewind())
+        .map_err(DataError::io(path, "read the start of the film"))?;
+    if dicom::is_dicom(&start) {
+        return dicom::read(path, metadata.len());
+    }
     decode(path, BufReader::new(file))
 }
 
-fn image_error(path: &Path, problem: impl Into<String>, advice: &str) -> DataError {
+pub(crate) fn image_error(path: &Path, problem: impl Into<String>, advice: &str) -> DataError {
     DataError::Image { path: PathBuf::from(path), problem: problem.into(), advice: advice.into() }
 }
 
@@ -63,7 +80,7 @@ fn decode(path: &Path, reader: impl Seek + std::io::BufRead) -> Result<Film> {
     if !matches!(reader.format(), Some(ImageFormat::Png | ImageFormat::Jpeg)) {
         return Err(image_error(
             path,
-            "expected a PNG or JPEG film, but the file begins like neither",
+            "expected a PNG, JPEG or DICOM film, but the file begins like none of them",
             "convert it to PNG, or take it out of the data set",
         ));
     }

@@ -33,6 +33,7 @@ pub mod phantom;
 
 mod arrays;
 mod dataset;
+mod dicom;
 mod digits;
 mod error;
 mod example;

@@ -71,7 +71,7 @@ fn images_that_are_broken() {
     write(&film, "");
     fails_naming(load_film(&film, 32), &["film.png", "zero bytes", "copy the file again"]);
     write(&film, "these are no pixels at all");
-    fails_naming(load_film(&film, 32), &["film.png", "PNG or JPEG", "neither"]);
+    fails_naming(load_film(&film, 32), &["film.png", "PNG, JPEG or DICOM", "none of them"]);
     png(&film, 64, 90);
     let whole = std::fs::read(&film).unwrap();
     for length in [9, 20, 40, whole.len() / 2, whole.len() - 14] {
