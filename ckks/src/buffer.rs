@@ -2,8 +2,8 @@
 //!
 //! An operation on a large ring needs tens of megabytes for a few milliseconds. Asked from the system each time, clearing and mapping those
 //! pages would cost more than the arithmetic, so large buffers go to a common pool when they are dropped and are handed out
-//! again. The pool keeps at most [`RETAINED`] words; sizes are rounded up to eighths of a power of two, so that neighbouring
-//! levels share buffers.
+//! again. The pool keeps at most [`RETAINED`] words; sizes are rounded up to eighths of a power of two, and the smallest that
+//! fits is taken, so that levels share buffers.
 
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
@@ -11,12 +11,15 @@ use std::sync::{Mutex, PoisonError};
 
 use memmap2::MmapMut;
 
-/// Words that the pool keeps at most: half a gigabyte.
-const RETAINED: usize = 1 << 27;
+/// Words that the pool keeps at most: one gigabyte.
+const RETAINED: usize = 1 << 28;
 /// Buffers below this many words are left to the allocator.
 const LEAST: usize = 1 << 14;
 /// Buffers of this many words and more are mapped by themselves: two huge pages of 2 MiB.
 const LEAST_MAPPED: usize = 1 << 20;
+
+/// A recycled buffer is at most this many times as large as needed.
+const LARGEST_EXCESS: usize = 4;
 
 #[derive(Default)]
 struct Pool {
@@ -110,8 +113,12 @@ impl Buffer {
         }
         let capacity = rounded(len);
         let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
-        let memory = pool.free.get_mut(&capacity)?.pop()?;
-        pool.retained -= capacity;
+        // A larger one serves as well: levels fall from layer to layer, and so do the sizes asked for.
+        let (&found, memory) = pool
+            .free
+            .range_mut(capacity..=LARGEST_EXCESS * capacity)
+            .find_map(|(found, list)| Some((found, list.pop()?)))?;
+        pool.retained -= found;
         Some(Self { memory, len })
     }
 }

@@ -121,7 +121,7 @@ impl Encoder {
         }
         self.parameters.check_scale("encode_periodic", scale, self.parameters.max_level())?;
         let quantised = quantise(self.coefficients(values.to_vec()).into_iter(), scale, PERIODIC_LIMIT)?;
-        Ok(PeriodicPlaintext { coefficients: quantised.into_iter().map(|v| v as i64).collect(), scale })
+        Ok(PeriodicPlaintext::new(quantised.into_iter().map(|v| v as i64).collect(), scale))
     }
 
     /// Encodes real slots that repeat with the length of `values`.

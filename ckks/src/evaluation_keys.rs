@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
-use crate::galois::GaloisElement;
+use crate::galois::{GaloisElement, Permutation};
 use crate::parameters::{KeyShape, Parameters};
 use crate::poly::{Evaluation, Poly};
 use crate::sampling::{self, Seed};
@@ -59,7 +59,7 @@ pub struct RelinearizationKey {
 pub struct GaloisKey {
     pub(crate) element: GaloisElement,
     pub(crate) key: SwitchingKey,
-    pub(crate) permutation: Vec<u32>,
+    pub(crate) permutation: Permutation,
 }
 
 macro_rules! key_accessors {

@@ -159,7 +159,7 @@ impl Evaluator {
     /// Unequal scales.
     pub fn add_periodic(&self, a: &Ciphertext, b: &PeriodicPlaintext) -> Result<Ciphertext> {
         self.check("the ciphertext", &a.c[0])?;
-        same_scale("add_periodic", a.scale, b.scale)?;
+        same_scale("add_periodic", a.scale, b.scale())?;
         let mut sum = a.clone();
         sum.c[0].add_assign(&b.expand(&self.parameters, a.level()), &self.parameters);
         Ok(sum)
@@ -183,7 +183,7 @@ impl Evaluator {
     /// A scale that no longer fits the modulus.
     pub fn mul_periodic(&self, a: &Ciphertext, b: &PeriodicPlaintext) -> Result<Ciphertext> {
         self.check("the ciphertext", &a.c[0])?;
-        let scale = self.product_scale("mul_periodic", a.scale, b.scale, a.level())?;
+        let scale = self.product_scale("mul_periodic", a.scale, b.scale(), a.level())?;
         let p = &self.parameters;
         let (n, limbs) = (p.ring_degree(), a.level() + 1);
         let mut c = a.c.clone();

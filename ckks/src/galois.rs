@@ -60,16 +60,46 @@ impl GaloisElement {
         Self(result as u32)
     }
 
-    /// For each position of the evaluation form, the position it takes its value from.
-    pub(crate) fn permutation(self, degree: usize) -> Vec<u32> {
+    /// What the automorphism does to the evaluation form, of 2^4 positions at least.
+    pub(crate) fn permutation(self, degree: usize) -> Permutation {
         let shift = u32::BITS - degree.trailing_zeros();
         let mask = 2 * degree as u64 - 1;
-        (0..degree as u32)
+        let sources: Vec<u32> = (0..degree as u32)
             .map(|i| {
                 let exponent = (u64::from(2 * (i.reverse_bits() >> shift) + 1) * u64::from(self.0)) & mask;
                 ((exponent as u32) >> 1).reverse_bits() >> shift
             })
-            .collect()
+            .collect();
+        let mut targets = vec![0; degree / Permutation::RUN];
+        for (target, run) in sources.chunks_exact(Permutation::RUN).enumerate() {
+            targets[run[0] as usize / Permutation::RUN] = target as u32;
+        }
+        Permutation { sources, targets }
+    }
+}
+
+/// The permutation of an automorphism in evaluation form.
+///
+/// It sends aligned runs of sixteen positions to such runs: i and i + t, t < 16, differ in the top four bits of the exponent
+/// only, and multiplying by g leaves the lower bits of both equal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Permutation {
+    sources: Vec<u32>,
+    targets: Vec<u32>,
+}
+
+impl Permutation {
+    /// Positions that stay together.
+    pub(crate) const RUN: usize = 16;
+
+    /// For each position, the position it takes its value from.
+    pub(crate) fn sources(&self) -> &[u32] {
+        &self.sources
+    }
+
+    /// The run that the values of run `source` go to.
+    pub(crate) fn target(&self, source: usize) -> usize {
+        self.targets[source] as usize
     }
 }
 
@@ -90,7 +120,8 @@ mod tests {
             let g = GaloisElement::rotation(k, n);
             assert_eq!(g.inverse(n), GaloisElement::rotation(-k, n));
             let (forth, back) = (g.permutation(n), g.inverse(n).permutation(n));
-            assert!((0..n).all(|i| forth[back[i] as usize] as usize == i));
+            assert!((0..n).all(|i| forth.sources()[back.sources()[i] as usize] as usize == i));
+            assert!((0..n / Permutation::RUN).all(|i| back.target(forth.target(i)) == i));
         }
         assert_eq!(GaloisElement::conjugation(n).inverse(n), GaloisElement::conjugation(n));
     }

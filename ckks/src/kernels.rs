@@ -9,6 +9,7 @@
 mod avx512;
 
 use crate::arith::Modulus;
+use crate::galois::Permutation;
 
 /// Instruction sets that kernels are compiled for.
 #[cfg(target_arch = "x86_64")]
@@ -73,10 +74,13 @@ const LAZY_PRODUCTS: usize = 4;
 /// Terms of a lazy sum in a basis conversion between two reductions of the sum.
 const LAZY_CONVERSION: usize = 8;
 
+/// Positions that the portable rotated inner product sums before it moves them.
+const SCATTER: usize = 1024;
+
 /// The plaintext side of a weighted sum.
 #[derive(Clone, Copy)]
 pub(crate) enum Factors<'a> {
-    /// One residue for each run of 2^k positions, at least [`LANES`].
+    /// One residue for each run of 2^k positions.
     Runs(&'a [u32], u32),
     /// One residue for each position.
     Each(&'a [u32]),
@@ -186,24 +190,29 @@ kernels! {
         }
     }
 
-    fn portable_permute(out: &mut [u32], a: &[u32], permutation: &[u32]) {
-        for (x, &i) in out.iter_mut().zip(permutation) {
+    fn portable_permute(out: &mut [u32], a: &[u32], permutation: &Permutation) {
+        for (x, &i) in out.iter_mut().zip(permutation.sources()) {
             *x = a[i as usize];
         }
     }
 
-    /// out = sum_j a_j b_j 2^-32: with the b_j in Montgomery form, the inner product.
-    fn portable_inner_product(out: &mut [u32], a: &[&[u32]], b: &[&[u32]], m: Modulus) {
+    /// out = sum_j a_j b_j 2^-32 + c f 2^-32: with the b_j and f in Montgomery form, the inner product and an addend (c, f).
+    fn portable_inner_product(out: &mut [u32], a: &[&[u32]], b: &[&[u32]], addend: Option<(&[u32], u32)>, m: Modulus) {
         let limit = u64::from(m.value()) << 32;
         for (block, out) in out.chunks_exact_mut(LANES).enumerate() {
             let at = block * LANES;
             let mut sum = [0u64; LANES];
+            if let Some((c, f)) = addend {
+                for (s, &c) in sum.iter_mut().zip(&c[at..at + LANES]) {
+                    *s = u64::from(c) * u64::from(f);
+                }
+            }
             for (j, (a, b)) in a.iter().zip(b).enumerate() {
                 let (a, b) = (&a[at..at + LANES], &b[at..at + LANES]);
                 for i in 0..LANES {
                     sum[i] += u64::from(a[i]) * u64::from(b[i]);
                 }
-                // Four products are below 4 q^2 < q 2^32: with the reduced rest, the sum stays below q 2^33.
+                // Four products are below 4 q^2 < q 2^32: with what was there before, below q 2^32, the sum stays below q 2^33.
                 if j % LAZY_PRODUCTS == LAZY_PRODUCTS - 1 {
                     for s in &mut sum {
                         *s = (*s).min(s.wrapping_sub(limit));
@@ -212,6 +221,30 @@ kernels! {
             }
             for (o, s) in out.iter_mut().zip(sum) {
                 *o = m.reduce(s.min(s.wrapping_sub(limit)));
+            }
+        }
+    }
+
+    /// The inner product with its addend, moved by an automorphism.
+    fn portable_rotated_inner_product(
+        out: &mut [u32], a: &[&[u32]], b: &[&[u32]], addend: Option<(&[u32], u32)>, permutation: &Permutation, m: Modulus,
+    ) {
+        let mut sums = [0; SCATTER];
+        let size = SCATTER.min(out.len());
+        let (mut a_rows, mut b_rows) = (Vec::new(), Vec::new());
+        for at in (0..out.len()).step_by(size) {
+            a_rows.clear();
+            a_rows.extend(a.iter().map(|row| &row[at..at + size]));
+            b_rows.clear();
+            b_rows.extend(b.iter().map(|row| &row[at..at + size]));
+            let addend = addend.map(|(c, f)| (&c[at..at + size], f));
+            portable_inner_product(&mut sums[..size], &a_rows, &b_rows, addend, m);
+            for (i, sums) in sums[..size].chunks_exact(Permutation::RUN).enumerate() {
+                let target = permutation.target(at / Permutation::RUN + i) * Permutation::RUN;
+                let sources = &permutation.sources()[target..target + Permutation::RUN];
+                for (x, &source) in out[target..target + Permutation::RUN].iter_mut().zip(sources) {
+                    *x = sums[source as usize % Permutation::RUN];
+                }
             }
         }
     }
@@ -225,10 +258,16 @@ kernels! {
             for (j, (a, factors)) in terms.iter().enumerate() {
                 let a = &a[at..at + LANES];
                 match factors {
-                    Factors::Runs(f, log_run) => {
+                    Factors::Runs(f, log_run) if 1 << log_run >= LANES => {
                         let factor = u64::from(f[at >> log_run]);
                         for i in 0..LANES {
                             sum[i] += u64::from(a[i]) * factor;
+                        }
+                    }
+                    Factors::Runs(f, log_run) => {
+                        let f = &f[at >> log_run..(at + LANES) >> log_run];
+                        for i in 0..LANES {
+                            sum[i] += u64::from(a[i]) * u64::from(f[i >> log_run]);
                         }
                     }
                     Factors::Each(f) => {
@@ -328,12 +367,18 @@ macro_rules! prefer_avx512 {
 }
 
 prefer_avx512! {
-    /// out = sum_j a_j b_j 2^-32: with the b_j in Montgomery form, the inner product.
-    fn inner_product / portable_inner_product(out: &mut [u32], a: &[&[u32]], b: &[&[u32]], m: Modulus)
+    /// out = sum_j a_j b_j 2^-32 + c f 2^-32: with the b_j and f in Montgomery form, the inner product and an addend (c, f).
+    fn inner_product / portable_inner_product(
+        out: &mut [u32], a: &[&[u32]], b: &[&[u32]], addend: Option<(&[u32], u32)>, m: Modulus,
+    )
+    /// The inner product with its addend, moved by an automorphism.
+    fn rotated_inner_product / portable_rotated_inner_product(
+        out: &mut [u32], a: &[&[u32]], b: &[&[u32]], addend: Option<(&[u32], u32)>, permutation: &Permutation, m: Modulus,
+    )
     /// out = sum_j a_j f_j: a_j are entries, f_j residues, one for each run of positions, or for each position.
     fn weighted_sum / portable_weighted_sum(out: &mut [u32], terms: &[(&[u32], Factors)], m: Modulus)
     /// out_i = a_(permutation_i), for the permutation of an automorphism.
-    fn permute / portable_permute(out: &mut [u32], a: &[u32], permutation: &[u32])
+    fn permute / portable_permute(out: &mut [u32], a: &[u32], permutation: &Permutation)
     /// One block of a conversion: `gathered` holds `size` entries of each source, and of the quotients last.
     fn convert_block / portable_convert_block(
         out: &mut [u32], place: (usize, usize), gathered: &[u32], size: usize, targets: &[Target],
@@ -373,21 +418,44 @@ mod tests {
                 f(&mut out, &weights, m);
                 prop_assert_eq!(&out, &plain);
             }
-            let runs: Vec<(&[u32], Factors)> =
-                a.iter().zip(&b).map(|(a, b)| (a.as_slice(), Factors::Runs(b, 5))).collect();
-            let by_runs: Vec<u32> =
-                (0..n).map(|i| (0..terms).fold(0, |s, j| m.add(s, m.mul(a[j][i], b[j][i >> 5])))).collect();
-            for f in [weighted_sum, portable_weighted_sum] {
-                let mut out = vec![0; n];
-                f(&mut out, &runs, m);
-                prop_assert_eq!(&out, &by_runs);
+            for log_run in 0..=6 {
+                // Exactly as many factors as there are runs: reading past them would be seen.
+                let runs: Vec<(&[u32], Factors)> = a
+                    .iter()
+                    .zip(&b)
+                    .map(|(a, b)| (a.as_slice(), Factors::Runs(&b[..n >> log_run], log_run)))
+                    .collect();
+                let by_runs: Vec<u32> = (0..n)
+                    .map(|i| (0..terms).fold(0, |s, j| m.add(s, m.mul(a[j][i], b[j][i >> log_run]))))
+                    .collect();
+                for f in [weighted_sum, portable_weighted_sum] {
+                    let mut out = vec![0; n];
+                    f(&mut out, &runs, m);
+                    prop_assert_eq!(&out, &by_runs);
+                }
             }
             let key: Vec<Vec<u32>> = b.iter().map(|b| b.iter().map(|&x| m.to_montgomery(x)).collect()).collect();
             let key: Vec<&[u32]> = key.iter().map(Vec::as_slice).collect();
-            for f in [inner_product, portable_inner_product] {
-                let mut out = vec![0; n];
-                f(&mut out, &rows, &key, m);
-                prop_assert_eq!(&out, &plain);
+            let (c, factor) = (residues(seed + 1, q, n), q - 1 - seed as u32 % 1000);
+            let with_addend: Vec<u32> =
+                (0..n).map(|i| m.add(plain[i], m.mul(c[i], factor))).collect();
+            let g = crate::GaloisElement::from_exponent(2 * (seed as u32 % 64) + 1, n).unwrap();
+            let permutation = g.permutation(n);
+            for (addend, expected) in
+                [(None, &plain), (Some((c.as_slice(), m.to_montgomery(factor))), &with_addend)]
+            {
+                for f in [inner_product, portable_inner_product] {
+                    let mut out = vec![0; n];
+                    f(&mut out, &rows, &key, addend, m);
+                    prop_assert_eq!(&out, expected);
+                }
+                let mut moved = vec![0; n];
+                portable_permute(&mut moved, expected, &permutation);
+                for f in [rotated_inner_product, portable_rotated_inner_product] {
+                    let mut out = vec![0; n];
+                    f(&mut out, &rows, &key, addend, &permutation, m);
+                    prop_assert_eq!(&out, &moved);
+                }
             }
         }
 

@@ -4,8 +4,8 @@
 //! P c s' under s; [`mod_down`] divides by P, rounding. Both steps are basis conversions between transforms.
 //! Source: Han and Ki, Better bootstrapping for approximate homomorphic encryption (2019), section 3.
 //!
-//! Work goes limb by limb: what is done to a limb is done while it lies in the second cache, and inside it block by block of
-//! the first cache, because whole polynomials (tens of megabytes) stream from memory each time they are touched.
+//! Work goes limb by limb: what is done to a limb is done while it lies in the second cache,
+//! because whole polynomials (tens of megabytes) stream from memory each time they are touched.
 
 use rayon::prelude::*;
 
@@ -13,14 +13,13 @@ use crate::arith::Modulus;
 use crate::basis::{Conversion, Prepared};
 use crate::buffer::Buffer;
 use crate::evaluation_keys::{GaloisKey, SwitchingKey};
+use crate::galois::Permutation;
 use crate::kernels::{self, Target};
 use crate::parameters::{KeyShape, Parameters};
 use crate::poly::{Evaluation, Poly};
 
 /// Limbs that one task converts and transforms: they share the loads of the source residues.
 const GROUP: usize = 4;
-/// Positions of a limb that pass through all steps of a sum before the next.
-const BLOCK: usize = 2048;
 
 /// The digits of a polynomial, each modulo q_0 .. q_l and the special primes of the shape.
 pub(crate) struct Decomposition {
@@ -102,39 +101,33 @@ impl Decomposition {
         self.digits[0].limbs()
     }
 
-    /// Limb i of the inner product with a key, plus the addends: both halves. The key must have the decomposition's shape.
+    /// Limb i of the inner product with a key, plus the addends, moved by a permutation: both halves. The key must have the
+    /// decomposition's shape.
     pub(crate) fn limb(
         &self,
         p: &Parameters,
         key: &SwitchingKey,
         i: usize,
         addends: [Addend; 2],
+        permutation: Option<&Permutation>,
         out: [&mut [u32]; 2],
     ) {
-        let (limbs, n) = (self.limbs(), p.ring_degree());
+        let limbs = self.limbs();
         let key_limb = if i < limbs { i } else { key.limbs() + i - limbs };
         let m = p.table(limbs, i).modulus;
-        let one = m.to_montgomery(1);
-        let addends = addends.map(|addend| match addend {
-            Addend::Raised(c) if i < limbs => {
-                Some((c.limb(i), m.to_montgomery(special_product(p, self.shape.special, i))))
-            }
-            Addend::Extended(u) => Some((u.limb(i), one)),
-            _ => None,
-        });
-        let block = BLOCK.min(n);
-        let (mut digits, mut rows) = (Vec::new(), Vec::new());
-        for at in (0..n).step_by(block) {
-            digits.clear();
-            digits.extend(self.digits.iter().map(|d| &d.limb(i)[at..at + block]));
-            for half in 0..2 {
-                rows.clear();
-                rows.extend(key.halves[half].iter().map(|k| &k.limb(key_limb)[at..at + block]));
-                let out = &mut out[half][at..at + block];
-                kernels::inner_product(out, &digits, &rows, m);
-                if let Some((c, factor)) = addends[half] {
-                    kernels::add_scaled(out, &c[at..at + block], factor, m);
+        let digits: Vec<&[u32]> = self.digits.iter().map(|d| d.limb(i)).collect();
+        for ((out, addend), key) in out.into_iter().zip(addends).zip(&key.halves) {
+            let addend = match addend {
+                Addend::Raised(c) if i < limbs => {
+                    Some((c.limb(i), m.to_montgomery(special_product(p, self.shape.special, i))))
                 }
+                Addend::Extended(u) => Some((u.limb(i), m.to_montgomery(1))),
+                _ => None,
+            };
+            let key: Vec<&[u32]> = key.iter().map(|k| k.limb(key_limb)).collect();
+            match permutation {
+                None => kernels::inner_product(out, &digits, &key, addend, m),
+                Some(to) => kernels::rotated_inner_product(out, &digits, &key, addend, to, m),
             }
         }
     }
@@ -147,7 +140,7 @@ impl Decomposition {
         key: &SwitchingKey,
         addends: [Addend; 2],
         rescaled: usize,
-        permutation: Option<&[u32]>,
+        permutation: Option<&Permutation>,
     ) -> [Poly<Evaluation>; 2] {
         let (n, limbs, special) = (p.ring_degree(), self.limbs(), self.shape.special);
         let kept = limbs - rescaled;
@@ -156,12 +149,12 @@ impl Decomposition {
         u0.par_chunks_exact_mut(n)
             .zip(u1.par_chunks_exact_mut(n))
             .enumerate()
-            .for_each(|(t, (u0, u1))| self.limb(p, key, kept + t, addends, [u0, u1]));
+            .for_each(|(t, (u0, u1))| self.limb(p, key, kept + t, addends, None, [u0, u1]));
         let [u0, u1] = &mut divided;
         divide(p, (limbs, kept), [u0, u1], |i, m, inverse, rows| {
             let mut sums = Buffer::scratch(2 * n);
             let (s0, s1) = sums.split_at_mut(n);
-            self.limb(p, key, i, addends, [&mut *s0, &mut *s1]);
+            self.limb(p, key, i, addends, None, [&mut *s0, &mut *s1]);
             for (row, sum) in rows.into_iter().zip([s0, s1]) {
                 match permutation {
                     None => kernels::sub_from_and_scale(row, sum, inverse, m),
@@ -192,18 +185,17 @@ impl Decomposition {
             .zip(t1.data_mut().par_chunks_exact_mut(n))
             .enumerate()
             .for_each(|(i, (t0, t1))| {
-                let mut scratch = Buffer::scratch(3 * n);
-                let (sums, moved) = scratch.split_at_mut(2 * n);
-                let (s0, s1) = sums.split_at_mut(n);
-                self.limb(p, &key.key, i, [addend, Addend::Nothing], [&mut *s0, &mut *s1]);
-                for (total, sum) in [(t0, s0), (t1, s1)] {
-                    if first {
-                        kernels::permute(total, sum, &key.permutation);
-                    } else {
-                        kernels::permute(moved, sum, &key.permutation);
-                        kernels::add_assign(total, moved, p.table(limbs, i).modulus);
-                    }
+                let (addends, to) = ([addend, Addend::Nothing], Some(&key.permutation));
+                if first {
+                    self.limb(p, &key.key, i, addends, to, [t0, t1]);
+                    return;
                 }
+                let mut moved = Buffer::scratch(2 * n);
+                let (m0, m1) = moved.split_at_mut(n);
+                self.limb(p, &key.key, i, addends, to, [&mut *m0, &mut *m1]);
+                let m = p.table(limbs, i).modulus;
+                kernels::add_assign(t0, m0, m);
+                kernels::add_assign(t1, m1, m);
             });
         total
     }

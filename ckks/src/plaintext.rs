@@ -50,14 +50,44 @@ impl Plaintext {
 #[derive(Clone, Debug, PartialEq)]
 pub struct PeriodicPlaintext {
     /// Coefficients in Y = X^(N/(2 period)).
-    pub(crate) coefficients: Vec<i64>,
-    pub(crate) scale: f64,
+    coefficients: Coefficients,
+    scale: f64,
 }
 
+/// Integers in the narrowest form that holds them: weights are read for every limb of every product.
+#[derive(Clone, Debug, PartialEq)]
+enum Coefficients {
+    /// All below 2^[`NARROW_BITS`] in absolute value.
+    Narrow(Vec<i32>),
+    /// All below 2^62.
+    Wide(Vec<i64>),
+}
+
+/// Fewer bits than the primes of rings of cryptographic size have.
+const NARROW_BITS: u32 = 17;
+
 impl PeriodicPlaintext {
+    /// From coefficients below 2^62 in absolute value.
+    pub(crate) fn new(coefficients: Vec<i64>, scale: f64) -> Self {
+        let narrow = coefficients.iter().all(|c| c.unsigned_abs() < 1 << NARROW_BITS);
+        let coefficients = if narrow {
+            Coefficients::Narrow(coefficients.into_iter().map(|c| c as i32).collect())
+        } else {
+            Coefficients::Wide(coefficients)
+        };
+        Self { coefficients, scale }
+    }
+
+    fn len(&self) -> usize {
+        match &self.coefficients {
+            Coefficients::Narrow(c) => c.len(),
+            Coefficients::Wide(c) => c.len(),
+        }
+    }
+
     /// Slots after which the values repeat.
     pub fn period(&self) -> usize {
-        self.coefficients.len() / 2
+        self.len() / 2
     }
 
     /// Factor between a slot's value and what is encoded.
@@ -67,19 +97,33 @@ impl PeriodicPlaintext {
 
     /// Bytes in memory.
     pub fn bytes(&self) -> usize {
-        8 * self.coefficients.len()
+        match &self.coefficients {
+            Coefficients::Narrow(c) => 4 * c.len(),
+            Coefficients::Wide(c) => 8 * c.len(),
+        }
     }
 
     /// Whether every slot is zero.
     pub fn is_zero(&self) -> bool {
-        self.coefficients.iter().all(|&c| c == 0)
+        match &self.coefficients {
+            Coefficients::Narrow(c) => c.iter().all(|&c| c == 0),
+            Coefficients::Wide(c) => c.iter().all(|&c| c == 0),
+        }
     }
 
     /// The values modulo prime `i` of a polynomial with `limbs` limbs: one for each run of positions.
     pub(crate) fn values(&self, parameters: &Parameters, limbs: usize, i: usize) -> Vec<u32> {
         let table = parameters.table(limbs, i);
-        let mut values = vec![0; self.coefficients.len()];
-        kernels::reduce_signed(&mut values, &self.coefficients, table.modulus);
+        let mut values = vec![0; self.len()];
+        match &self.coefficients {
+            Coefficients::Narrow(c) if table.modulus.value() >> NARROW_BITS > 0 => {
+                kernels::from_small(&mut values, c, table.modulus);
+            }
+            Coefficients::Narrow(c) => {
+                values.iter_mut().zip(c).for_each(|(v, &c)| *v = table.modulus.reduce_i64(i64::from(c)));
+            }
+            Coefficients::Wide(c) => kernels::reduce_signed(&mut values, c, table.modulus),
+        }
         table.transform(values.len()).forward(&mut values);
         values
     }

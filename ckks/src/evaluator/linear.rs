@@ -32,11 +32,14 @@ pub enum Diagonal {
 }
 
 impl Diagonal {
-    /// The values of a periodic plaintext modulo one prime; `None` for a dense one.
-    fn periodic_values(&self, p: &Parameters, limbs: usize, i: usize) -> Option<Vec<u32>> {
+    /// The residues modulo prime i of a polynomial with `limbs` chain limbs.
+    fn limb(&self, p: &Parameters, limbs: usize, i: usize) -> LimbValues<'_> {
         match self {
-            Self::Periodic(plain) => Some(plain.values(p, limbs, i)),
-            Self::Dense(_) => None,
+            Self::Periodic(plain) => LimbValues::Runs(plain.values(p, limbs, i)),
+            Self::Dense(plain) => {
+                let limb = if i < limbs { i } else { plain.poly.limbs() + i - limbs };
+                LimbValues::Each(plain.poly.limb(limb))
+            }
         }
     }
 
@@ -52,6 +55,28 @@ impl Diagonal {
         match self {
             Self::Periodic(p) => p.bytes(),
             Self::Dense(p) => p.bytes(),
+        }
+    }
+}
+
+/// One limb of a diagonal.
+enum LimbValues<'a> {
+    /// One value for each run of positions.
+    Runs(Vec<u32>),
+    /// All of them.
+    Each(&'a [u32]),
+}
+
+impl LimbValues<'_> {
+    /// The factors of the `block` positions from `at` on, of n.
+    fn factors(&self, n: usize, at: usize, block: usize) -> Factors<'_> {
+        match self {
+            Self::Runs(values) => {
+                let run = n / values.len();
+                let log_run = run.trailing_zeros();
+                Factors::Runs(&values[at >> log_run..(at + block).div_ceil(run)], log_run)
+            }
+            Self::Each(values) => Factors::Each(&values[at..at + block]),
         }
     }
 }
@@ -257,10 +282,10 @@ impl Evaluator {
             }
         }
         rows.into_par_iter().enumerate().for_each(|(i, sums)| {
-            let rotated: Vec<[Buffer; 2]> = babies
-                .iter()
-                .map(|key| self.baby_limb(a, digits.as_ref(), *key, (limbs, i, shape)))
-                .collect();
+            let mut rotated = Buffer::scratch(2 * babies.len() * n);
+            for (key, rows) in babies.iter().zip(rotated.chunks_exact_mut(2 * n)) {
+                self.baby_limb(a, digits.as_ref(), *key, (limbs, i, shape), rows.split_at_mut(n).into());
+            }
             self.accumulate(sums, map, &rotated, (limbs, i));
         });
         Ok(sums)
@@ -273,27 +298,24 @@ impl Evaluator {
         digits: Option<&Decomposition>,
         key: Option<&GaloisKey>,
         (limbs, i, shape): (usize, usize, KeyShape),
-    ) -> [Buffer; 2] {
+        rows: [&mut [u32]; 2],
+    ) {
         let p = &self.parameters;
-        let m = p.table(limbs, i).modulus;
-        let raise = (i < limbs).then(|| m.to_montgomery(key_switch::special_product(p, shape.special, i)));
-        let (Some(key), Some(digits)) = (key, digits) else {
-            let mut rows = [(); 2].map(|()| Buffer::zeroed(p.ring_degree()));
-            if let Some(raise) = raise {
-                for (row, c) in rows.iter_mut().zip(&a.c) {
-                    kernels::add_scaled(row, c.limb(i), raise, m);
-                }
+        if let (Some(key), Some(digits)) = (key, digits) {
+            let addends = [Addend::Raised(&a.c[0]), Addend::Nothing];
+            digits.limb(p, &key.key, i, addends, Some(&key.permutation), rows);
+            return;
+        }
+        for (row, c) in rows.into_iter().zip(&a.c) {
+            if i < limbs {
+                let m = p.table(limbs, i).modulus;
+                let raise = m.to_montgomery(key_switch::special_product(p, shape.special, i));
+                row.copy_from_slice(c.limb(i));
+                kernels::scale(row, raise, m);
+            } else {
+                row.fill(0);
             }
-            return rows;
-        };
-        let mut rows = [(); 2].map(|()| Buffer::scratch(p.ring_degree()));
-        let [u0, u1] = &mut rows;
-        digits.limb(p, &key.key, i, [Addend::Raised(&a.c[0]), Addend::Nothing], [u0, u1]);
-        rows.map(|row| {
-            let mut out = Buffer::scratch(row.len());
-            kernels::permute(&mut out, &row, &key.permutation);
-            out
-        })
+        }
     }
 
     /// The sums of all giant steps at limb i, block by block, so that a block of every rotated input stays in cache.
@@ -301,61 +323,31 @@ impl Evaluator {
         &self,
         mut sums: Vec<[&mut [u32]; 2]>,
         map: &LinearTransform,
-        rotated: &[[Buffer; 2]],
+        rotated: &[u32],
         (limbs, i): (usize, usize),
     ) {
         let p = &self.parameters;
         let (n, m) = (p.ring_degree(), p.table(limbs, i).modulus);
-        // One value for each run of positions; a dense plaintext is read in place.
-        let values: Vec<Vec<Option<Vec<u32>>>> = map
+        let values: Vec<Vec<LimbValues>> = map
             .giants
             .iter()
-            .map(|(_, terms)| terms.iter().map(|(_, d)| d.periodic_values(p, limbs, i)).collect())
+            .map(|(_, terms)| terms.iter().map(|(_, diagonal)| diagonal.limb(p, limbs, i)).collect())
             .collect();
         let block = BLOCK.min(n);
-        let widest = map.giants.iter().map(|(_, terms)| terms.len()).max().unwrap_or(0);
-        let mut spread = vec![0; widest * block];
         for at in (0..n).step_by(block) {
             for ((sum, (_, terms)), values) in sums.iter_mut().zip(&map.giants).zip(&values) {
-                let factors: Vec<Factors> = terms
-                    .iter()
-                    .zip(values)
-                    .zip(spread.chunks_exact_mut(block))
-                    .map(|(((_, diagonal), values), spread)| match (values, diagonal) {
-                        (Some(values), _) => block_of_runs(values, n, at, spread),
-                        (None, Diagonal::Dense(plain)) => {
-                            let limb = if i < limbs { i } else { plain.poly.limbs() + i - limbs };
-                            Factors::Each(&plain.poly.limb(limb)[at..at + block])
-                        }
-                        (None, Diagonal::Periodic(_)) => Factors::Each(spread),
-                    })
-                    .collect();
                 for (half, out) in sum.iter_mut().enumerate() {
                     let terms: Vec<(&[u32], Factors)> = terms
                         .iter()
-                        .zip(&factors)
-                        .map(|(&(baby, _), &f)| (&rotated[baby][half][at..at + block], f))
+                        .zip(values)
+                        .map(|(&(baby, _), values)| {
+                            let row = &rotated[(2 * baby + half) * n + at..][..block];
+                            (row, values.factors(n, at, block))
+                        })
                         .collect();
                     kernels::weighted_sum(&mut out[at..at + block], &terms, m);
                 }
             }
         }
     }
-}
-
-/// The factors of the block at `at`: in place where runs are long, spread out where a vector would hold several.
-fn block_of_runs<'a>(values: &'a [u32], n: usize, at: usize, spread: &'a mut [u32]) -> Factors<'a> {
-    let (run, block) = (n / values.len(), spread.len());
-    let log_run = run.trailing_zeros();
-    if run >= block {
-        return Factors::Runs(&values[at >> log_run..=at >> log_run], log_run);
-    }
-    let values = &values[at >> log_run..(at + block) >> log_run];
-    if run >= kernels::LANES {
-        return Factors::Runs(values, log_run);
-    }
-    for (run, &value) in spread.chunks_exact_mut(run).zip(values) {
-        run.fill(value);
-    }
-    Factors::Each(spread)
 }

@@ -4,13 +4,14 @@
 
 use std::arch::x86_64::{
     __m512i, _mm512_add_epi32, _mm512_add_epi64, _mm512_loadu_si512, _mm512_mask_blend_epi32,
-    _mm512_min_epu32, _mm512_min_epu64, _mm512_mul_epu32, _mm512_permutexvar_epi32, _mm512_set1_epi32,
-    _mm512_set1_epi64, _mm512_setzero_si512, _mm512_srli_epi64, _mm512_storeu_si512, _mm512_sub_epi32,
-    _mm512_sub_epi64,
+    _mm512_maskz_loadu_epi32, _mm512_min_epu32, _mm512_min_epu64, _mm512_mul_epu32, _mm512_permutexvar_epi32,
+    _mm512_set1_epi32, _mm512_set1_epi64, _mm512_setzero_si512, _mm512_srli_epi64, _mm512_storeu_si512,
+    _mm512_sub_epi32, _mm512_sub_epi64,
 };
 
 use super::{Factors, LAZY_PRODUCTS, Target};
 use crate::arith::Modulus;
+use crate::galois::Permutation;
 
 /// Residues in a vector.
 const WIDTH: usize = 16;
@@ -28,6 +29,15 @@ const ODD: u16 = 0xaaaa;
 fn load(words: &[u32; WIDTH]) -> __m512i {
     // SAFETY: the array has the 64 bytes that are read, and the load needs no alignment.
     unsafe { _mm512_loadu_si512(words.as_ptr().cast()) }
+}
+
+/// At most sixteen words, the rest zero.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn load_some(words: &[u32]) -> __m512i {
+    let mask = ((1u32 << words.len().min(WIDTH)) - 1) as u16;
+    // SAFETY: only the words of the slice, at most sixteen of them, are read: the mask leaves the others out.
+    unsafe { _mm512_maskz_loadu_epi32(mask, words.as_ptr().cast()) }
 }
 
 #[target_feature(enable = "avx512f")]
@@ -97,31 +107,84 @@ fn multiply_add(sum: &mut [__m512i; 2], a: __m512i, b: __m512i) {
     sum[1] = _mm512_add_epi64(sum[1], _mm512_mul_epu32(a_odd, b_odd));
 }
 
+/// Vector `at` of an inner product and its addend.
 #[target_feature(enable = "avx512f")]
-pub(super) fn inner_product(out: &mut [u32], a: &[&[u32]], b: &[&[u32]], m: Modulus) {
+#[inline]
+fn inner_product_vector(
+    at: usize,
+    a: &[&[u32]],
+    b: &[&[u32]],
+    addend: Option<(&[u32], u32)>,
+    lanes: Lanes,
+) -> __m512i {
+    let mut sum = [_mm512_setzero_si512(); 2];
+    if let Some((c, f)) = addend {
+        multiply_add(&mut sum, load(&c.as_chunks::<WIDTH>().0[at]), _mm512_set1_epi32(f as i32));
+    }
+    for (j, (a, b)) in a.iter().zip(b).enumerate() {
+        let (a, b) = (&a.as_chunks::<WIDTH>().0[at], &b.as_chunks::<WIDTH>().0[at]);
+        multiply_add(&mut sum, load(a), load(b));
+        if j % LAZY_PRODUCTS == LAZY_PRODUCTS - 1 {
+            sum = [Lanes::lower(sum[0], lanes.limit), Lanes::lower(sum[1], lanes.limit)];
+        }
+    }
+    lanes.reduce([Lanes::lower(sum[0], lanes.limit), Lanes::lower(sum[1], lanes.limit)])
+}
+
+#[target_feature(enable = "avx512f")]
+pub(super) fn inner_product(
+    out: &mut [u32],
+    a: &[&[u32]],
+    b: &[&[u32]],
+    addend: Option<(&[u32], u32)>,
+    m: Modulus,
+) {
     let lanes = Lanes::new(m);
     for (at, out) in out.as_chunks_mut::<WIDTH>().0.iter_mut().enumerate() {
-        let mut sum = [_mm512_setzero_si512(); 2];
-        for (j, (a, b)) in a.iter().zip(b).enumerate() {
-            let (a, b) = (&a.as_chunks::<WIDTH>().0[at], &b.as_chunks::<WIDTH>().0[at]);
-            multiply_add(&mut sum, load(a), load(b));
-            if j % LAZY_PRODUCTS == LAZY_PRODUCTS - 1 {
-                sum = [Lanes::lower(sum[0], lanes.limit), Lanes::lower(sum[1], lanes.limit)];
-            }
-        }
-        sum = [Lanes::lower(sum[0], lanes.limit), Lanes::lower(sum[1], lanes.limit)];
-        store(out, lanes.reduce(sum));
+        store(out, inner_product_vector(at, a, b, addend, lanes));
+    }
+}
+
+/// Reads in order, so that the key streams, and stores each vector where the automorphism sends it.
+#[target_feature(enable = "avx512f")]
+pub(super) fn rotated_inner_product(
+    out: &mut [u32],
+    a: &[&[u32]],
+    b: &[&[u32]],
+    addend: Option<(&[u32], u32)>,
+    permutation: &Permutation,
+    m: Modulus,
+) {
+    let lanes = Lanes::new(m);
+    let out = out.as_chunks_mut::<WIDTH>().0;
+    let indices = permutation.sources().as_chunks::<WIDTH>().0;
+    for at in 0..out.len() {
+        let sum = inner_product_vector(at, a, b, addend, lanes);
+        let target = permutation.target(at);
+        store(&mut out[target], _mm512_permutexvar_epi32(load(&indices[target]), sum));
     }
 }
 
 #[target_feature(enable = "avx512f")]
 pub(super) fn weighted_sum(out: &mut [u32], terms: &[(&[u32], Factors)], m: Modulus) {
     let lanes = Lanes::new(m);
+    // For runs of 2^k < 16 positions: lane i takes value i >> k.
+    let mut spread = [[0; WIDTH]; 4];
+    for (k, spread) in spread.iter_mut().enumerate() {
+        for (i, s) in spread.iter_mut().enumerate() {
+            *s = (i >> k) as u32;
+        }
+    }
+    let spread = [load(&spread[0]), load(&spread[1]), load(&spread[2]), load(&spread[3])];
     for (at, out) in out.as_chunks_mut::<WIDTH>().0.iter_mut().enumerate() {
         let mut sum = [_mm512_setzero_si512(); 2];
         for (j, (a, factors)) in terms.iter().enumerate() {
             let a = load(&a.as_chunks::<WIDTH>().0[at]);
             let f = match factors {
+                Factors::Runs(f, k @ 0..=3) => {
+                    let values = &f[(at * WIDTH) >> k..][..WIDTH >> k];
+                    _mm512_permutexvar_epi32(spread[*k as usize], load_some(values))
+                }
                 Factors::Runs(f, log_run) => _mm512_set1_epi32(f[(at * WIDTH) >> log_run] as i32),
                 Factors::Each(f) => load(&f.as_chunks::<WIDTH>().0[at]),
             };
@@ -138,9 +201,9 @@ pub(super) fn weighted_sum(out: &mut [u32], terms: &[(&[u32], Factors)], m: Modu
 /// In evaluation order an automorphism sends aligned runs of sixteen to such runs: i and i + t, t < 16, differ in the top four bits of the
 /// exponent only, and multiplying by g leaves the lower bits of both equal. So a vector is gathered from one vector.
 #[target_feature(enable = "avx512f")]
-pub(super) fn permute(out: &mut [u32], a: &[u32], permutation: &[u32]) {
+pub(super) fn permute(out: &mut [u32], a: &[u32], permutation: &Permutation) {
     let sources = a.as_chunks::<WIDTH>().0;
-    let permutation = permutation.as_chunks::<WIDTH>().0;
+    let permutation = permutation.sources().as_chunks::<WIDTH>().0;
     for (out, indices) in out.as_chunks_mut::<WIDTH>().0.iter_mut().zip(permutation) {
         let source = &sources[indices[0] as usize / WIDTH];
         // The instruction takes the low four bits of each index.
