@@ -1,5 +1,6 @@
 //! Ciphertexts: pairs (c0, c1) with c0 + c1 s = message + noise, and unrelinearised products of degree two.
 
+use crate::parameters::Parameters;
 use crate::poly::{Evaluation, Poly};
 
 /// An encrypted vector of slots, with its scale tracked exactly and its level given by its limbs.
@@ -10,6 +11,11 @@ pub struct Ciphertext {
 }
 
 impl Ciphertext {
+    /// The ciphertext (0, 0), which hides nothing: a sum to add to.
+    pub(crate) fn transparent_zero(parameters: &Parameters, level: usize, scale: f64) -> Self {
+        Self { c: [(); 2].map(|()| Poly::zero(parameters, level + 1, 0)), scale }
+    }
+
     /// Rescalings left: the number of limbs less one.
     pub fn level(&self) -> usize {
         self.c[0].limbs() - 1

@@ -164,6 +164,9 @@ pub enum Error {
     /// A linear map without terms, or with terms of unequal scale or missing limbs.
     #[error("linear map: {0}")]
     LinearMap(String),
+    /// Coefficients or an interval that make no polynomial.
+    #[error("polynomial: {0}")]
+    Polynomial(String),
     /// Bytes that are not a valid encoding.
     #[error("not a valid {what}: {why}")]
     Wire {

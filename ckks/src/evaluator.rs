@@ -4,6 +4,7 @@
 //! divides by the primes it drops, and a sum wants them equal.
 
 mod linear;
+mod polynomial;
 mod rotations;
 
 pub use linear::{Diagonal, LinearTerm, LinearTransform};

@@ -11,7 +11,8 @@
 //! | `parameters`, `security` | literal to checked parameters, the 128-bit bounds, shapes of keys |
 //! | `embedding`, `encoder`, `plaintext` | slots to polynomials and back; plaintexts of short period at the cost of their period |
 //! | `encryptor`, `secret` | public-key encryption; secret key, key generation, decryption and noise flooding |
-//! | `key_switch`, `evaluation_keys`, `evaluator` | hybrid key switching, keys cut to their level, operations and linear maps |
+//! | `key_switch`, `evaluation_keys`, `evaluator` | hybrid key switching, keys cut to their level, operations, linear maps and polynomials |
+//! | `polynomial` | polynomials in the monomial and the Chebyshev basis, and fits to functions |
 //! | `noise` | every formula about noise, and the precision it predicts for a circuit |
 //! | `wire` | versioned bytes of every object |
 //!
@@ -40,6 +41,7 @@ mod ntt;
 mod parameters;
 mod plaintext;
 mod poly;
+mod polynomial;
 mod primes;
 mod sampling;
 #[cfg(feature = "secret-key")]
@@ -59,6 +61,7 @@ pub use num_complex::Complex64;
 pub use parameters::{KeyShape, KeyTier, Parameters, ParametersLiteral};
 pub use plaintext::{PeriodicPlaintext, Plaintext};
 pub use poly::{Coefficient, Evaluation, Poly};
+pub use polynomial::{Basis, Polynomial};
 #[cfg(feature = "secret-key")]
 pub use secret::{Decryptor, Flooding, KeyGenerator, SecretEncryptor, SecretKey};
 pub use security::{SecretDistribution, Security};
