@@ -8,21 +8,43 @@
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 
+use std::sync::OnceLock;
+
 use crate::arith::Modulus;
 use crate::galois::Permutation;
 
 /// Instruction sets that kernels are compiled for.
-#[cfg(target_arch = "x86_64")]
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// Instruction sets, from the least to the most.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Isa {
-    Avx512,
-    Avx2,
     Baseline,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+/// The instruction set that this process uses, found once.
+///
+/// What the processor offers, or less if the environment variable `VEILRAY_SIMD` says `avx2` or `portable`: for tests and for
+/// finding out whether a fault lies in a vector unit. It can only lower the choice, never enter code that the processor
+/// does not have.
+#[inline]
+fn isa() -> Isa {
+    static ISA: OnceLock<Isa> = OnceLock::new();
+    *ISA.get_or_init(|| {
+        let most = match std::env::var("VEILRAY_SIMD").as_deref() {
+            Ok("portable") => Isa::Baseline,
+            #[cfg(target_arch = "x86_64")]
+            Ok("avx2") => Isa::Avx2,
+            _ => return offered(),
+        };
+        offered().min(most)
+    })
 }
 
 #[cfg(target_arch = "x86_64")]
-#[inline(always)]
-fn isa() -> Isa {
+fn offered() -> Isa {
     if is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512dq")
@@ -34,6 +56,27 @@ fn isa() -> Isa {
     } else {
         Isa::Baseline
     }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn offered() -> Isa {
+    Isa::Baseline
+}
+
+/// The instruction set that the inner loops use in this process: `AVX-512`, `AVX2` or `portable`.
+pub fn instruction_set() -> &'static str {
+    match isa() {
+        Isa::Baseline => "portable",
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => "AVX2",
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => "AVX-512",
+    }
+}
+
+/// Whether transforms should be the portable ones too: those of the library choose their instruction set themselves.
+pub(crate) fn portable_only() -> bool {
+    isa() == Isa::Baseline && offered() != Isa::Baseline
 }
 
 macro_rules! kernels {

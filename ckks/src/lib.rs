@@ -56,6 +56,7 @@ pub use error::{Error, Result};
 pub use evaluation_keys::{EvaluationKeyRequest, EvaluationKeys, GaloisKey, RelinearizationKey};
 pub use evaluator::{Diagonal, Evaluator, LinearTerm, LinearTransform};
 pub use galois::GaloisElement;
+pub use kernels::instruction_set;
 pub use noise::{Estimate, NoiseModel};
 pub use num_complex::Complex64;
 pub use parameters::{KeyShape, KeyTier, Parameters, ParametersLiteral};

@@ -13,6 +13,7 @@ mod vectorised;
 use std::sync::OnceLock;
 
 use crate::arith::Modulus;
+use crate::kernels;
 pub(crate) use portable::Portable;
 pub(crate) use vectorised::Vectorised;
 
@@ -45,8 +46,8 @@ impl PrimeTable {
     pub(crate) fn transform(&self, size: usize) -> &dyn Transform {
         self.transforms[size.trailing_zeros() as usize]
             .get_or_init(|| match Vectorised::new(self.modulus, size) {
-                Some(fast) => Box::new(fast),
-                None => Box::new(Portable::new(self.modulus, size)),
+                Some(fast) if !kernels::portable_only() => Box::new(fast),
+                _ => Box::new(Portable::new(self.modulus, size)),
             })
             .as_ref()
     }

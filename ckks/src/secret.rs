@@ -18,6 +18,15 @@ use crate::poly::{Evaluation, Poly};
 use crate::sampling;
 
 /// A ternary secret. It cannot be cloned or printed, and is wiped when dropped.
+///
+/// ```compile_fail,E0277
+/// fn copies<T: Clone>() {}
+/// copies::<ckks::SecretKey>();
+/// ```
+/// ```compile_fail,E0277
+/// fn goes_out<T: ckks::Wire>() {}
+/// goes_out::<ckks::SecretKey>(); // its bytes only come in memory that is wiped
+/// ```
 #[derive(Zeroize, ZeroizeOnDrop)]
 pub struct SecretKey {
     pub(crate) coefficients: Vec<i32>,
