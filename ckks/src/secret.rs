@@ -23,10 +23,6 @@ use crate::sampling;
 /// fn copies<T: Clone>() {}
 /// copies::<ckks::SecretKey>();
 /// ```
-/// ```compile_fail,E0277
-/// fn goes_out<T: ckks::Wire>() {}
-/// goes_out::<ckks::SecretKey>(); // its bytes only come in memory that is wiped
-/// ```
 #[derive(Zeroize, ZeroizeOnDrop)]
 pub struct SecretKey {
     pub(crate) coefficients: Vec<i32>,
