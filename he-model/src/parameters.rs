@@ -17,6 +17,9 @@ pub const PRIME_BITS: u32 = 30;
 /// Most digits of a key switch.
 const MAX_DIGITS: usize = 8;
 
+/// A tier of several digits over this many levels is halved.
+const HALVED_TIER: usize = 12;
+
 /// What the parameters promise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -97,7 +100,7 @@ impl RingParameters {
     }
 
     /// The ranges of levels that share a shape of key: for each number of digits the highest level that the bound allows,
-    /// and two more below the first.
+    /// two more below the first, and one in the middle of a wide range above it.
     #[must_use]
     pub fn tiers(&self) -> Vec<Tier> {
         let bound = bound(self.log_ring_degree, self.security).unwrap_or(u32::MAX);
@@ -116,9 +119,14 @@ impl RingParameters {
             if digits == 1 {
                 let parts = [0.33, 0.6].map(|share| (reach as f64 * share).round() as usize);
                 tiers.extend(parts.into_iter().filter(|part| *part >= 4).map(|part| shape(part, 1)));
+            } else if reach - below >= HALVED_TIER {
+                tiers.push(shape(below + (reach - below) / 2, digits));
             }
             tiers.push(shape(reach, digits));
             below = reach;
+            if below == self.modulus_bits.len() {
+                break;
+            }
         }
         tiers
     }

@@ -110,10 +110,16 @@ pub fn plan(graph: &Graph, options: &PlanOptions) -> Result<Plan, ModelError> {
     let mut last = None;
     let mut best: Option<(f64, Plan)> = None;
     let mut found_at = None;
+    let least = least_depth(graph) + BASE_LEVEL + 1;
     for log_n in degrees {
         // A ring twice as large is rarely faster; one step is worth a try.
-        if found_at.is_some_and(|n| log_n > n + 1) {
+        if found_at.is_some_and(|n| log_n > n + 1) || best.as_ref().is_some_and(|(_, p)| is_roomy(graph, p)) {
             break;
+        }
+        // Nothing is packed where the primes cannot fit.
+        if let Err(error) = RingParameters::choose(log_n, least, options.security) {
+            last = Some(error);
+            continue;
         }
         let precisions = options.precise.map_or(vec![true, false], |p| vec![p]);
         for precise in precisions {
@@ -130,6 +136,33 @@ pub fn plan(graph: &Graph, options: &PlanOptions) -> Result<Plan, ModelError> {
     }
     let none = || ModelError::NoParameters { reason: "no ring degree was allowed".into() };
     best.map(|(_, plan)| plan).ok_or_else(|| last.unwrap_or_else(none))
+}
+
+/// A lower bound on the levels of a graph, however it is packed.
+fn least_depth(graph: &Graph) -> usize {
+    let mut depth: Vec<usize> = Vec::with_capacity(graph.nodes().len());
+    for node in graph.nodes() {
+        let at = |k: usize| depth[node.inputs()[k].0];
+        depth.push(match node.op() {
+            Op::Input { .. } => 0,
+            Op::AvgPool(_) | Op::GlobalAvgPool | Op::ChannelAffine(_) => at(0),
+            // Merges with the pool and what lies before it.
+            Op::Linear(_) if matches!(graph.node(node.inputs()[0]).op(), Op::GlobalAvgPool) => at(0),
+            Op::Conv2d(_) | Op::Linear(_) => at(0) + 1,
+            Op::Polynomial(p) => at(0) + p.degree().max(1).next_power_of_two().ilog2() as usize,
+            Op::Add => at(0).max(at(1)),
+            // The last product of a polynomial gate can be the one with the image.
+            Op::ChannelMul => (at(0) + 1).max(at(1)),
+        });
+    }
+    depth[graph.output().0]
+}
+
+/// True if a larger ring cannot help: every tensor fits one ciphertext, and key switches have at most two digits.
+fn is_roomy(graph: &Graph, plan: &Plan) -> bool {
+    let slots = plan.packing.slots;
+    let digits = plan.ring.key_shape(plan.ring.modulus_bits.len() - 1).0;
+    digits <= 2 && graph.nodes().iter().all(|n| n.shape().len() <= slots)
 }
 
 /// The best plan at one ring degree, or the last reason why there is none.

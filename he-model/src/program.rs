@@ -216,12 +216,18 @@ impl Builder {
         self.results.push(LayerResult { layer, values: values.to_vec(), layout, factor: factor.to_vec() });
     }
 
-    pub(crate) fn plain(&mut self, values: Vec<Complex64>) -> PlainId {
-        let bytes: Vec<u8> =
-            values.iter().flat_map(|v| [v.re.to_le_bytes(), v.im.to_le_bytes()]).flatten().collect();
-        let hash = blake3::hash(&bytes);
+    /// Stores a plaintext at its shortest period, once.
+    pub(crate) fn plain(&mut self, mut values: Vec<Complex64>) -> PlainId {
+        while values.len() > 1 {
+            let (first, second) = values.split_at(values.len() / 2);
+            if first != second {
+                break;
+            }
+            values.truncate(values.len() / 2);
+        }
+        let hash = hash(&values);
         let next = PlainId(self.plaintexts.len() as u32);
-        let id = *self.known.entry(*hash.as_bytes()).or_insert(next);
+        let id = *self.known.entry(hash).or_insert(next);
         if id == next {
             self.plaintexts.push(Plaintext { values });
         }
@@ -237,4 +243,19 @@ impl Builder {
         let Self { slots, instructions, layer_of, layers, plaintexts, results, .. } = self;
         Program { slots, instructions, layer_of, layers, plaintexts, input, output, outputs, results }
     }
+}
+
+/// Digest of the values, through a small buffer.
+fn hash(values: &[Complex64]) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = [0u8; 4096];
+    for chunk in values.chunks(buffer.len() / 16) {
+        for (bytes, v) in buffer.chunks_exact_mut(16).zip(chunk) {
+            let (re, im) = bytes.split_at_mut(8);
+            re.copy_from_slice(&v.re.to_le_bytes());
+            im.copy_from_slice(&v.im.to_le_bytes());
+        }
+        hasher.update(&buffer[..16 * chunk.len()]);
+    }
+    *hasher.finalize().as_bytes()
 }
