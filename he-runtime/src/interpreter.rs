@@ -4,7 +4,7 @@
 //! reader is known, because relinearizing and rescaling share a division; a linear map that only a rescaling reads
 //! takes it into its own last division.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use ckks::{
@@ -19,6 +19,9 @@ use he_model::schedule::Step;
 use crate::RuntimeError;
 use crate::circuit::Circuit;
 use crate::server::OnLayer;
+
+/// Most bytes of masks that are kept transformed.
+const SHARED_BYTES: usize = 512 << 20;
 
 /// The plaintexts of one instruction.
 #[derive(Debug, Clone)]
@@ -41,7 +44,8 @@ impl Encoded {
     pub(crate) fn new(circuit: &Circuit) -> Result<Self, RuntimeError> {
         let Circuit { program, schedule, parameters, .. } = circuit;
         let encoder = Encoder::new(parameters);
-        let mut maker = Maker { program, encoder, known: HashMap::new(), bytes: 0 };
+        let mut maker = Maker { program, encoder, known: HashMap::new(), dense: HashMap::new(), bytes: 0 };
+        maker.encode_shared(circuit)?;
         let mut plains = Vec::with_capacity(program.instructions.len());
         for (instruction, step) in program.instructions.iter().zip(&schedule.steps) {
             plains.push(match instruction {
@@ -64,18 +68,71 @@ struct Maker<'a> {
     program: &'a Program,
     encoder: Encoder,
     known: HashMap<(PlainId, u64, usize), Plain>,
+    /// Masks that several linear maps share.
+    dense: HashMap<(PlainId, u64), Arc<Plaintext>>,
     bytes: usize,
 }
 
+/// How several linear maps use a full-length plaintext at one scale.
+#[derive(Default)]
+struct Uses {
+    count: usize,
+    level: usize,
+    special: usize,
+}
+
 impl Maker<'_> {
+    /// Transforms the full-length plaintexts that several linear maps share, most used first, as far as
+    /// [`SHARED_BYTES`] reach. At a lower level a map reads the first limbs of the same plaintext; without this each map
+    /// would transform it again on every run, which costs more than the rotation before it.
+    fn encode_shared(&mut self, circuit: &Circuit) -> Result<(), RuntimeError> {
+        let (program, parameters) = (self.program, &circuit.parameters);
+        let mut uses: BTreeMap<(u32, u64), Uses> = BTreeMap::new();
+        for (instruction, step) in program.instructions.iter().zip(&circuit.schedule.steps) {
+            let Instruction::Linear { terms, .. } = instruction else { continue };
+            for term in terms.iter().filter(|t| self.is_long(t.plain)) {
+                let entry = uses.entry((term.plain.0, step.plain_scale.to_bits())).or_default();
+                entry.count += 1;
+                entry.level = entry.level.max(step.level);
+                entry.special = entry.special.max(parameters.key_shape(step.level).special);
+            }
+        }
+        let mut uses: Vec<_> = uses.into_iter().filter(|(_, uses)| uses.count > 1).collect();
+        uses.sort_by_key(|(_, uses)| std::cmp::Reverse(uses.count));
+        let mut left = SHARED_BYTES;
+        for ((plain, scale), uses) in uses {
+            let bytes = (uses.level + 1 + uses.special) * parameters.ring_degree() * 4;
+            if bytes > left {
+                continue;
+            }
+            left -= bytes;
+            self.bytes += bytes;
+            let values = &program.plaintexts[plain as usize].values;
+            let encoded =
+                self.encoder.encode_extended(values, f64::from_bits(scale), uses.level, uses.special)?;
+            self.dense.insert((PlainId(plain), scale), encoded.into());
+        }
+        Ok(())
+    }
+
+    fn is_long(&self, plain: PlainId) -> bool {
+        self.program.plaintexts[plain.0 as usize].values.len() == self.program.slots
+    }
+
     fn linear(&mut self, inputs: usize, terms: &[Term], step: &Step) -> Result<Plain, RuntimeError> {
         let mut by_input: Vec<Vec<LinearTerm>> = (0..inputs).map(|_| vec![]).collect();
         for term in terms {
-            let values = &self.program.plaintexts[term.plain.0 as usize].values;
-            let plaintext = self.encoder.encode_periodic(values, step.plain_scale)?;
-            self.bytes += plaintext.bytes();
+            let plaintext = match self.dense.get(&(term.plain, step.plain_scale.to_bits())) {
+                Some(shared) => shared.clone().into(),
+                None => {
+                    let values = &self.program.plaintexts[term.plain.0 as usize].values;
+                    let plaintext = self.encoder.encode_periodic(values, step.plain_scale)?;
+                    self.bytes += plaintext.bytes();
+                    plaintext.into()
+                }
+            };
             let (giant, baby) = (i64::from(term.giant), i64::from(term.baby));
-            by_input[term.input as usize].push(LinearTerm { giant, baby, plaintext: plaintext.into() });
+            by_input[term.input as usize].push(LinearTerm { giant, baby, plaintext });
         }
         let maps = by_input
             .into_iter()

@@ -6,6 +6,8 @@
 //! every giant step, and temporaries do not grow with the number of terms.
 //! Source: Bossuat, Mouchet, Troncoso-Pastoriza and Hubaux, Efficient bootstrapping for approximate homomorphic encryption (2021), section 4.
 
+use std::sync::Arc;
+
 use rayon::prelude::*;
 
 use crate::buffer::Buffer;
@@ -27,8 +29,9 @@ const BLOCK: usize = 2048;
 pub enum Diagonal {
     /// Slots of a short period: kilobytes, at any level.
     Periodic(PeriodicPlaintext),
-    /// Any slots, encoded with [`crate::Encoder::encode_extended`] at the map's level or above, with the keys' special primes.
-    Dense(Plaintext),
+    /// Any slots, encoded with [`crate::Encoder::encode_extended`] at the map's level or above, with the keys' special primes;
+    /// several maps may share it.
+    Dense(Arc<Plaintext>),
 }
 
 impl Diagonal {
@@ -89,6 +92,12 @@ impl From<PeriodicPlaintext> for Diagonal {
 
 impl From<Plaintext> for Diagonal {
     fn from(p: Plaintext) -> Self {
+        Self::Dense(Arc::new(p))
+    }
+}
+
+impl From<Arc<Plaintext>> for Diagonal {
+    fn from(p: Arc<Plaintext>) -> Self {
         Self::Dense(p)
     }
 }
