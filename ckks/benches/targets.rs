@@ -1,9 +1,12 @@
 //! The operations that a network spends its time in, at N = 2^16 with 40 limbs (1200 bits) and 128-bit security.
 //!
-//! Prints one line an operation: median wall time, and median processor time of the thread where the system tells it. Run
-//! with `cargo bench -p ckks`; a word after `--` keeps only the lines that contain it, `threads=2` sets the number of threads.
+//! Prints one line an operation: median wall time, and median processor time of the thread where the system tells it; then the
+//! table of targets. Run with `cargo bench -p ckks --bench targets`; a word after `--` keeps only the lines that contain it,
+//! `threads=2` sets the number of threads.
 #![allow(clippy::unwrap_used)]
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use ckks::{
@@ -25,7 +28,21 @@ fn thread_time() -> Option<u64> {
 struct Report {
     filter: Option<String>,
     pool: rayon::ThreadPool,
+    /// Wall time of each line, in milliseconds.
+    medians: RefCell<BTreeMap<String, f64>>,
 }
+
+/// Lines, targets in milliseconds, and what other libraries take, one thread each.
+const TARGETS: [(&str, f64, &str); 5] = [
+    ("rotate, top level", 70.0, "763-803 ms"),
+    ("rotate, hoisted, one of 8, top level", 25.0, "367 ms"),
+    ("square + relinearize + rescale, top level", 85.0, "0.8-1.0 s"),
+    ("square + relinearize + rescale, half the levels", 35.0, "0.3 s"),
+    ("encrypt with the public key, with encoding", 60.0, "181-338 ms"),
+];
+/// Megabytes of one rotation key on the wire and in memory, and how much faster two threads should rotate than one.
+const KEY_TARGETS: (usize, usize) = (60, 120);
+const THREADS_TARGET: f64 = 1.7;
 
 impl Report {
     /// Whether a line of this name, or one that begins so, may be asked for.
@@ -40,6 +57,34 @@ impl Report {
         }
         let (wall, cpu) = self.pool.install(move || measure(run));
         println!("{name:58} {:9.2} ms   thread {:9.2} ms", wall / share, cpu / share);
+        self.medians.borrow_mut().insert(name.to_owned(), wall / share);
+    }
+
+    /// The targets, of the lines that were measured.
+    fn table(&self, (wire, memory): (usize, usize), two_threads: Option<f64>) {
+        let verdict = |met: bool| if met { "met" } else { "missed" };
+        println!("\n{:58} {:>9} {:>12} {:>12}", "", "target", "measured", "elsewhere");
+        for (name, target, elsewhere) in TARGETS {
+            if let Some(&median) = self.medians.borrow().get(name) {
+                let verdict = verdict(median <= target);
+                println!("{name:58} {target:6.0} ms {median:9.1} ms {elsewhere:>12}   {verdict}");
+            }
+        }
+        let (wire_target, memory_target) = KEY_TARGETS;
+        let met = verdict(wire <= wire_target && memory <= memory_target);
+        let (targets, sizes) = (format!("{wire_target}/{memory_target}"), format!("{wire}/{memory}"));
+        println!(
+            "{:58} {targets:>6} MB {sizes:>9} MB {:>12}   {met}",
+            "one rotation key, wire/memory", "345 MB"
+        );
+        if let (Some(two), Some(one)) = (two_threads, self.medians.borrow().get(TARGETS[0].0)) {
+            let (ratio, name) = (one / two, "rotation, two threads over one");
+            println!(
+                "{name:58} {THREADS_TARGET:6.1} x  {ratio:9.2} x  {:>12}   {}",
+                "",
+                verdict(ratio >= THREADS_TARGET)
+            );
+        }
     }
 }
 
@@ -101,9 +146,15 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
     let threads = arguments.iter().find_map(|a| a.strip_prefix("threads=")?.parse().ok()).unwrap_or(1);
     let filter = arguments.into_iter().find(|a| !a.contains('='));
-    let report =
-        Report { filter, pool: rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap() };
-    println!("N = 2^16, 40 limbs of 30 bits, 18 special primes, {threads} thread(s)");
+    let report = Report {
+        filter,
+        pool: rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap(),
+        medians: RefCell::default(),
+    };
+    println!(
+        "N = 2^16, 40 limbs of 30 bits, 18 special primes, {threads} thread(s), {}",
+        ckks::instruction_set()
+    );
     let s = setup();
     for tier in s.parameters.key_tiers() {
         println!("keys up to level {:2}: {:?}", tier.top_level, tier.shape);
@@ -123,23 +174,21 @@ fn main() {
     }
     let key = s.keys.galois(s.parameters.galois_element(1), 39).unwrap();
     let wire = key.to_bytes(&s.parameters).unwrap().len();
-    println!(
-        "one rotation key, top level: {} MB in memory, {} MB on the wire",
-        key.bytes() >> 20,
-        wire >> 20
-    );
+    let sizes = (wire >> 20, key.bytes() >> 20);
+    let two_threads = (threads == 1 && report.medians.borrow().contains_key(TARGETS[0].0)).then(|| {
+        let two = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+        let (evaluator, fresh, keys) = (&s.evaluator, &fresh, &s.keys);
+        two.install(|| measure(|| evaluator.rotate(fresh, 1, keys).unwrap())).0
+    });
     let Setup { parameters, encoder, evaluator, keys, .. } = s;
     drop(keys);
-    for level in [30, 19, 9] {
+    for level in [30, 19, 9].into_iter().filter(|_| report.wants("convolution")) {
         let keys = {
             let request = EvaluationKeyRequest {
                 relinearization: Vec::new(),
                 rotations: (1..16).chain([16, 32, 48]).map(|k| (k, level)).collect(),
                 conjugation: Vec::new(),
             };
-            if !report.wants("convolution") {
-                return;
-            }
             let secret = SecretKey::generate(&parameters, &mut rng);
             let generator = KeyGenerator::new(&parameters, &secret).unwrap();
             generator.evaluation_keys(&request, &mut rng).unwrap()
@@ -147,6 +196,7 @@ fn main() {
         let a = evaluator.drop_level(&fresh, level).unwrap();
         convolution(&report, (&encoder, &evaluator, &keys), &a);
     }
+    report.table(sizes, two_threads);
 }
 
 /// The linear map of a ResNet20 convolution: 16 baby and 4 giant steps, 64 products with periodic weights.

@@ -147,16 +147,24 @@ impl Content for EvaluationKeys {
     fn read_content<R: Read>(p: &Parameters, from: &mut Reader<R>) -> Result<Self> {
         let (relinearization, galois) = (from.u32()?, from.u32()?);
         // Keys are kept as they arrive, so a false count runs into the end of the input, not into memory.
+        // Keys lie in ascending order, so that a set of keys has one encoding only and none comes twice.
         let mut keys = Self::new();
+        let mut last = None;
         for _ in 0..relinearization {
-            keys.insert_relinearization(RelinearizationKey::read_content(p, from)?);
+            let key = RelinearizationKey::read_content(p, from)?;
+            if last.replace(key.level()) >= Some(key.level()) {
+                return Err(from.invalid("its keys are not in ascending order"));
+            }
+            keys.insert_relinearization(key);
         }
+        let mut last = None;
         for _ in 0..galois {
-            keys.insert_galois(GaloisKey::read_content(p, from)?);
-        }
-        let kept = (keys.relinearization_keys().len() as u32, keys.galois_keys().count() as u32);
-        if kept != (relinearization, galois) {
-            return Err(from.invalid("it holds one key twice"));
+            let key = GaloisKey::read_content(p, from)?;
+            let place = (key.element(), key.level());
+            if last.replace(place) >= Some(place) {
+                return Err(from.invalid("its keys are not in ascending order"));
+            }
+            keys.insert_galois(key);
         }
         Ok(keys)
     }
