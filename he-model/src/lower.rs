@@ -11,17 +11,21 @@
 //! mean pooling is rotations and sums (`pool`); vectors are periodic (`vector`).
 
 mod conv;
+mod gate;
 mod offsets;
 mod polynomial;
 mod pool;
+mod pooled;
 mod row_copies;
 mod vector;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
+
+use pooled::Leaf;
 
 use crate::graph::{Graph, NodeId, Op, Shape};
 use crate::layout::{Grid, Layout};
-use crate::program::{Builder, Instruction, PlainScale, Program, ValueId};
+use crate::program::{Builder, Instruction, PlainScale, Program, Term, ValueId};
 use crate::{ModelError, Polynomial};
 
 /// How to pack.
@@ -43,6 +47,14 @@ pub struct Packing {
     /// Convolutions on copies of the rows, where the guard columns leave room for them.
     #[serde(default)]
     pub row_copies: bool,
+}
+
+impl Packing {
+    /// Where the input's image lies.
+    fn grid(&self, shape: Shape) -> Grid {
+        let pitch = shape.width + self.guard;
+        Grid { shape, slots: self.slots, lanes: self.lanes, pitch, dilation: 1 }
+    }
 }
 
 /// A tensor during lowering.
@@ -114,6 +126,9 @@ pub fn lower(graph: &Graph, packing: &Packing) -> Result<Program, ModelError> {
         done: vec![None; graph.nodes().len()],
         hints: hints(graph),
         rotations: BTreeSet::new(),
+        pooled: pooled::find(graph, packing),
+        cubic_gates: gate::find(graph),
+        copied: HashMap::new(),
     };
     let wanted = lowering.wanted();
     for (i, _) in wanted.iter().enumerate().filter(|(_, wanted)| **wanted) {
@@ -134,6 +149,12 @@ struct Lowering<'a> {
     hints: Vec<Option<Vec<f64>>>,
     /// Rotations that some layer makes already.
     rotations: BTreeSet<i64>,
+    /// Linear layers that merge with the mean before them.
+    pooled: Vec<Option<Vec<Leaf>>>,
+    /// Products with a gate that share a level with its polynomial.
+    cubic_gates: Vec<bool>,
+    /// Row copies that were made already, by value and copies.
+    copied: HashMap<(ValueId, Vec<Term>), ValueId>,
 }
 
 impl Lowering<'_> {
@@ -144,12 +165,27 @@ impl Lowering<'_> {
         wanted[self.graph.output().0] = true;
         for i in (0..wanted.len()).rev().filter(|i| *i > 0) {
             if wanted[i] {
-                for input in self.graph.nodes()[i].inputs() {
-                    wanted[self.source(NodeId(i), *input).0] = true;
-                }
+                self.reads(NodeId(i)).into_iter().for_each(|node| wanted[node.0] = true);
             }
         }
         wanted
+    }
+
+    /// The nodes whose tensors a node reads.
+    fn reads(&self, reader: NodeId) -> Vec<NodeId> {
+        let node = self.graph.node(reader);
+        if let Some(leaves) = &self.pooled[reader.0] {
+            let tensor = |leaf: &Leaf| match *leaf {
+                Leaf::Conv(conv) => self.graph.node(conv).inputs()[0],
+                Leaf::Tensor(id) => id,
+            };
+            return leaves.iter().map(tensor).collect();
+        }
+        let below = |k: usize| self.source(reader, node.inputs()[k]);
+        if self.cubic_gates[reader.0] {
+            return vec![below(0), self.graph.node(node.inputs()[1]).inputs()[0]];
+        }
+        (0..node.inputs().len()).map(below).collect()
     }
 
     /// What `reader` really reads: the global mean of means over tiles is the global mean.
@@ -184,10 +220,13 @@ impl Lowering<'_> {
                 let x = operand(self, 0);
                 self.conv2d(id, c, x)?
             }
-            Op::Linear(l) => {
-                let x = operand(self, 0);
-                self.linear(id, l, x)?
-            }
+            Op::Linear(l) => match self.pooled[id.0].clone() {
+                Some(leaves) => self.pooled(id, l, &leaves)?,
+                None => {
+                    let x = operand(self, 0);
+                    self.linear(id, l, x)?
+                }
+            },
             Op::AvgPool(p) => {
                 let x = operand(self, 0);
                 self.avg_pool(id, *p, x)?
@@ -211,10 +250,17 @@ impl Lowering<'_> {
                 let (a, b) = (operand(self, 0), operand(self, 1));
                 self.sum(id, a, b)?
             }
-            Op::ChannelMul => {
-                let (x, gate) = (operand(self, 0), operand(self, 1));
-                self.gate(id, x, gate)?
-            }
+            Op::ChannelMul => match graph.node(node.inputs()[1]).op() {
+                Op::Polynomial(p) if self.cubic_gates[id.0] => {
+                    let t = self.tensor(graph.node(node.inputs()[1]).inputs()[0]);
+                    let x = operand(self, 0);
+                    self.gate_of_cubic(id, x, p, t)?
+                }
+                _ => {
+                    let (x, gate) = (operand(self, 0), operand(self, 1));
+                    self.gate(id, x, gate)?
+                }
+            },
         };
         self.builder.result(&tensor.values, tensor.layout, &tensor.factor);
         self.done[id.0] = Some(tensor);
@@ -227,8 +273,7 @@ impl Lowering<'_> {
             let period = shape.channels.next_power_of_two().min(slots);
             Layout::Vector { features: shape.channels, slots, period }
         } else {
-            let pitch = shape.width + self.packing.guard;
-            Layout::Grid(Grid { shape, slots, lanes, pitch, dilation: 1 })
+            Layout::Grid(self.packing.grid(shape))
         };
         if let Layout::Grid(g) = &layout
             && g.extent() > slots
@@ -262,24 +307,6 @@ impl Lowering<'_> {
         let support = a.support.iter().zip(&b.support);
         let support = support.map(|(a, b)| a.iter().zip(b).map(|(a, b)| *a || *b).collect()).collect();
         Ok(Tensor { values, support, ..a })
-    }
-
-    /// Multiplies the channels of an image by a vector that is repeated under every pixel.
-    fn gate(&mut self, id: NodeId, x: Tensor, gate: Tensor) -> Result<Tensor, ModelError> {
-        let period = |l: &Layout| match l {
-            Layout::Grid(g) => g.period(),
-            Layout::Vector { period, .. } => *period,
-        };
-        if period(&x.layout) != period(&gate.layout) || matches!(gate.layout, Layout::Grid(_)) {
-            return Err(self.unsupported(id, "the gate is not repeated like the channels of the image"));
-        }
-        let mut values = Vec::with_capacity(x.values.len());
-        for (v, g) in x.values.iter().zip(&gate.values) {
-            let product = self.builder.push(Instruction::Mul(*v, *g));
-            values.push(self.builder.push(Instruction::Rescale(product)));
-        }
-        let factor = x.factor.iter().zip(&gate.factor).map(|(a, b)| a * b).collect();
-        Ok(Tensor { values, factor, ..x })
     }
 
     /// Multiplies the missing factors in and empties every slot that holds no value: one level.

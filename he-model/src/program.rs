@@ -43,7 +43,7 @@ pub enum PlainScale {
 }
 
 /// One product of a linear map.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Term {
     /// Which of the inputs.
     pub input: u32,

@@ -8,6 +8,10 @@
 use crate::error::ModelError;
 use crate::program::{Instruction, PlainScale, Program, ValueId};
 
+/// The output has a larger scale than values between layers: the factors of a mean are small, and their plaintexts are rounded to
+/// multiples of one over this scale. With two primes at the output and 2^30 between layers, results below 2^20 fit.
+const OUTPUT_GAIN: f64 = 256.0;
+
 /// What the primes allow.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Chain {
@@ -154,7 +158,7 @@ fn fill(scale: PlainScale, missing: f64) -> f64 {
 fn wishes(program: &Program, chain: &Chain, levels: &[usize]) -> Vec<Option<f64>> {
     let mut wishes: Vec<Option<f64>> = vec![None; program.instructions.len()];
     for v in &program.outputs {
-        wishes[v.index()] = Some(chain.scale);
+        wishes[v.index()] = Some(chain.scale * OUTPUT_GAIN);
     }
     for (v, instruction) in program.instructions.iter().enumerate().rev() {
         // A value that nothing constrains is wanted at the scale between layers.
@@ -185,9 +189,14 @@ fn wishes(program: &Program, chain: &Chain, levels: &[usize]) -> Vec<Option<f64>
                 }
             }
             Instruction::Mul(a, b) => {
-                let s = mine(&wishes) / chain.scale;
-                wishes[a.index()].get_or_insert(chain.scale);
-                wishes[b.index()].get_or_insert(s);
+                // Where one factor's scale is wanted already, the other one makes up for it.
+                let s = mine(&wishes);
+                let a_wish = match wishes[b.index()] {
+                    Some(b_wish) => s / b_wish,
+                    None => chain.scale,
+                };
+                let a_wish = *wishes[a.index()].get_or_insert(a_wish);
+                wishes[b.index()].get_or_insert(s / a_wish);
             }
             Instruction::Square(a) => {
                 let s = mine(&wishes).sqrt();

@@ -236,3 +236,53 @@ fn resnet20_on_row_copies_at_full_size() {
     let packing = Packing { slots: 1 << 15, lanes: 16, guard: 32, row_copies: true, ..PACKING };
     check(&random(&recipe, 3).unwrap(), &packing);
 }
+
+/// A residual block with a gate, and the mean and matrix of a residual sum, on row copies.
+fn pooled(se: bool, shape: Shape, gate: &[f64]) -> Graph {
+    let channels = shape.channels;
+    let linear = |inputs: usize, outputs: usize| {
+        Op::Linear(Linear { outputs, weight: weights(inputs * outputs), bias: weights(outputs) })
+    };
+    let mut g = GraphLiteral::new(shape);
+    let act = || Op::Polynomial(Polynomial::shared(&[0.0, 0.6, 0.1]));
+    let c1 = g.push("conv1", conv(channels, channels, 3, 1, 1, 1), &[NodeId(0)]);
+    let a = g.push("act", act(), &[c1]);
+    let Op::Conv2d(mut second) = conv(channels, channels, 3, 1, 1, 2) else { unreachable!() };
+    second.bias = Bias::Position(weights(shape.len()));
+    let mut x = g.push("conv2", Op::Conv2d(second), &[a]);
+    if se {
+        let s = g.push("pool", Op::GlobalAvgPool, &[x]);
+        let s = g.push("fc1", linear(channels, 2), &[s]);
+        let s = g.push("se.act", act(), &[s]);
+        let s = g.push("fc2", linear(2, channels), &[s]);
+        let s = g.push("gate", Op::Polynomial(Polynomial::shared(gate)), &[s]);
+        x = g.push("mul", Op::ChannelMul, &[x, s]);
+    }
+    let x = g.push("add", Op::Add, &[x, a]);
+    let x = g.push("mean", Op::GlobalAvgPool, &[x]);
+    let x = g.push("fc", linear(channels, 5), &[x]);
+    Graph::new(g.finish(x)).unwrap()
+}
+
+#[test]
+fn a_mean_and_a_matrix_merge_with_the_convolution_before_them() {
+    let shape = Shape::new(8, 8, 8);
+    let packing = Packing { slots: 2048, guard: 8, row_copies: true, lanes: 16, ..PACKING };
+    for (slots, guard, lanes) in [(2048, 8, 16), (4096, 8, 16), (4096, 24, 16), (1024, 8, 8)] {
+        let packing = Packing { slots, guard, lanes, ..packing };
+        let plain = pooled(false, shape, &[]);
+        let program = lower(&plain, &packing).unwrap();
+        // Two convolutions, a square, and nothing more for mean and matrix.
+        assert_eq!(he_model::schedule::depth(&program), 3, "{slots} slots");
+        check(&plain, &packing);
+        for gate in [[0.5, 0.197, 0.0, -0.004], [0.4, 0.2, 0.05, 0.01]] {
+            let gated = pooled(true, shape, &gate);
+            let program = lower(&gated, &packing).unwrap();
+            // conv1, act, conv2 with pool and fc1, act, fc2, cubic with product (2), mean and matrix.
+            assert_eq!(he_model::schedule::depth(&program), 8, "{slots} slots");
+            check(&gated, &packing);
+        }
+    }
+    // The gate without row copies.
+    check(&pooled(true, shape, &[0.4, 0.2, 0.05, 0.01]), &PACKING);
+}

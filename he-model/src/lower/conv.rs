@@ -96,7 +96,8 @@ impl Lowering<'_> {
     /// Baby and giant steps for these rotations, preferring those that have a key already.
     pub(super) fn split(&mut self, offsets: &BTreeSet<(i64, i64)>, row: i64, inputs: usize) -> Split {
         let slots = self.packing.slots as i64;
-        let weight = f64::from(self.packing.key_weight);
+        // Between equals, a rotation that has a key.
+        let weight = f64::from(self.packing.key_weight).max(0.01);
         let known = |r: i64| r.rem_euclid(slots) == 0 || self.rotations.contains(&r.rem_euclid(slots));
         let split = Split::choose(offsets, row, inputs, |r| if known(r) { 0.0 } else { weight });
         for offset in offsets {

@@ -118,7 +118,7 @@ impl Lowering<'_> {
         y
     }
 
-    fn squared(&mut self, v: ValueId) -> ValueId {
+    pub(super) fn squared(&mut self, v: ValueId) -> ValueId {
         let square = self.builder.push(Instruction::Square(v));
         self.builder.push(Instruction::Rescale(square))
     }
@@ -138,6 +138,6 @@ fn coefficient(p: &Polynomial, c: usize, k: usize) -> f64 {
 }
 
 /// Factors that are 1 or -1 up to rounding are exactly that.
-fn snap(f: f64) -> f64 {
+pub(super) fn snap(f: f64) -> f64 {
     if (f.abs() - 1.0).abs() < 1e-12 { f.signum() } else { f }
 }

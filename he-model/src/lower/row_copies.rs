@@ -36,11 +36,11 @@ struct Copy {
 }
 
 /// Where the copies lie and how the offsets are split.
-struct Shape {
+pub(super) struct Shape {
     /// Slots of a row of the image, and of a block.
     block: i64,
     /// Slots from one row of the image to the next.
-    row: i64,
+    pub(super) row: i64,
     /// Smallest offset.
     first: i64,
     /// Offsets of a piece, a multiple of the baby steps.
@@ -52,7 +52,7 @@ struct Shape {
 
 impl Shape {
     /// `None` if there is no room.
-    fn new(conv: &Conv2d, from: &Grid, to: &Grid) -> Option<Self> {
+    pub(super) fn new(conv: &Conv2d, from: &Grid, to: &Grid) -> Option<Self> {
         let lanes = from.lanes as i64;
         let block = from.shape.width as i64 * from.period() as i64;
         let row = from.cell(1, 0) as i64 * lanes;
@@ -100,6 +100,14 @@ impl Shape {
 
     fn outer(&self, copy: &Copy) -> i64 {
         copy.piece / 2 * 2 * self.piece
+    }
+
+    /// Where slot `at` of a row of the image lies inside a row of the copy that is moved by `row` rows, and the factor that takes it
+    /// to the real part.
+    pub(super) fn slot(&self, row: i64, at: i64) -> Option<(i64, Complex64)> {
+        let copy = self.copies.iter().find(|c| c.row == row && c.piece == 0)?;
+        let unit = if copy.imaginary { -Complex64::I } else { Complex64::ONE };
+        Some((copy.block * self.block - self.first + at, unit))
     }
 }
 
@@ -155,7 +163,7 @@ impl Lowering<'_> {
     }
 
     /// The masks that copy, each after one hoisted rotation. The first offset of the run is part of the rotation.
-    fn copy_rows(&mut self, x: ValueId, from: &Grid, shape: &Shape) -> ValueId {
+    pub(super) fn copy_rows(&mut self, x: ValueId, from: &Grid, shape: &Shape) -> ValueId {
         let slots = from.slots as i64;
         let mut terms = Vec::with_capacity(shape.copies.len());
         for copy in &shape.copies {
@@ -172,8 +180,15 @@ impl Lowering<'_> {
             let baby = (copy.row * shape.row - start).rem_euclid(slots) as u32;
             terms.push(Term { input: 0, baby, giant: 0, plain });
         }
+        let key = (x, terms);
+        if let Some(copied) = self.copied.get(&key) {
+            return *copied;
+        }
         let scale = PlainScale::Bits(self.packing.weight_bits);
-        self.builder.push(Instruction::Linear { inputs: vec![x], terms, scale })
+        let copied =
+            self.builder.push(Instruction::Linear { inputs: vec![x], terms: key.1.clone(), scale });
+        self.copied.insert(key, copied);
+        copied
     }
 
     fn weights(
@@ -219,6 +234,7 @@ impl Lowering<'_> {
         }
         let slots = self.packing.slots as i64;
         let step = |r: i64| r.rem_euclid(slots) as u32;
+        self.rotations.extend(plains.keys().flat_map(|(g, b)| [g.rem_euclid(slots), b.rem_euclid(slots)]));
         let used = plains.into_iter().filter(|(_, p)| p.iter().any(|v| *v != Complex64::ZERO));
         used.map(|((giant, baby), plain)| {
             let plain = self.builder.plain(plain);

@@ -1,0 +1,281 @@
+//! A mean followed by a matrix, in one linear map: sum over c, y, x of A[k, c, y, x] h[c, y, x] for every output k.
+//!
+//! Where the mean is that of a convolution on row copies, the map starts at the copies: with M the matrix and w the kernel, the
+//! copy moved by dy rows is multiplied at column x by `B[k, c, dy, x] = sum over dx, o of M[k, o] w[o, c, dy, dx] / (H W)`, dx
+//! restricted to columns x - dx of the image; summed over all slots this is the matrix of the mean of the convolution, because rows
+//! that leave the image are zero in the copies. So convolution, mean and matrix take one level, and sums of such terms (the last
+//! residual sum) share it.
+//!
+//! Slot t of a row holds channel t mod P (P the period of the grid), and output k gathers in the slots s with s mod P = k: with
+//! r = (t - k) mod P the factor of slot t is needed at s = t - r, so P rotations serve all outputs, split into baby and
+//! giant steps. Rotations by P, 2 P, 4 P .. sum what has gathered, and the result is periodic.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use num_complex::Complex64;
+
+use super::row_copies::Shape as Copies;
+use super::{Lowering, Packing, Tensor};
+use crate::ModelError;
+use crate::graph::{Conv2d, Graph, Linear, NodeId, Op};
+use crate::layout::{Grid, Layout};
+use crate::program::{Instruction, PlainScale, Term, ValueId};
+
+/// What a mean and a matrix read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Leaf {
+    /// The input of this convolution, on row copies.
+    Conv(NodeId),
+    /// This node's result.
+    Tensor(NodeId),
+}
+
+/// One leaf's factors: the value that it reads, slots after which they repeat, and (output, slot, factor).
+struct Factors {
+    input: ValueId,
+    period: usize,
+    entries: Vec<(usize, i64, Complex64)>,
+}
+
+/// For each linear layer that merges with the mean before it, what it reads.
+pub(super) fn find(graph: &Graph, packing: &Packing) -> Vec<Option<Vec<Leaf>>> {
+    let readers = graph.readers();
+    if !packing.row_copies || packing.precise {
+        return vec![None; readers.len()];
+    }
+    let grids = grids(graph, packing);
+    let leaves = |i: usize| {
+        let Op::Linear(linear) = graph.nodes()[i].op() else { return None };
+        let pool = graph.nodes()[i].inputs()[0];
+        let single = |id: NodeId| readers[id.0].len() == 1 && id != graph.output();
+        if !matches!(graph.node(pool).op(), Op::GlobalAvgPool) || !single(pool) {
+            return None;
+        }
+        let below = graph.node(pool).inputs()[0];
+        let grid = grids[below.0]?;
+        let fits = grid.ciphertexts() == 1 && linear.outputs <= grid.period();
+        fits.then(|| collect(graph, &grids, &single, below))
+    };
+    (0..readers.len()).map(leaves).collect()
+}
+
+fn collect(
+    graph: &Graph,
+    grids: &[Option<Grid>],
+    single: &dyn Fn(NodeId) -> bool,
+    id: NodeId,
+) -> Vec<Leaf> {
+    let node = graph.node(id);
+    match node.op() {
+        Op::Add if single(id) => {
+            let leaves: Vec<Leaf> =
+                node.inputs().iter().flat_map(|i| collect(graph, grids, single, *i)).collect();
+            // Sums of what is not a convolution are cheaper before.
+            if leaves.iter().any(|l| matches!(l, Leaf::Conv(_))) { leaves } else { vec![Leaf::Tensor(id)] }
+        }
+        Op::Conv2d(c) if c.kernel == [3, 3] && c.stride == 1 => {
+            let (from, to) = (grids[node.inputs()[0].0], grids[id.0]);
+            match (from, to) {
+                (Some(from), Some(to)) if Copies::new(c, &from, &to).is_some() => vec![Leaf::Conv(id)],
+                _ => vec![Leaf::Tensor(id)],
+            }
+        }
+        _ => vec![Leaf::Tensor(id)],
+    }
+}
+
+/// Where each node's image will lie.
+fn grids(graph: &Graph, packing: &Packing) -> Vec<Option<Grid>> {
+    let mut grids: Vec<Option<Grid>> = Vec::with_capacity(graph.nodes().len());
+    for node in graph.nodes() {
+        let shape = node.shape();
+        let below = |by: usize| {
+            grids[node.inputs()[0].0].map(|g| Grid { shape, dilation: g.dilation * by, ..g })
+        };
+        let grid = match node.op() {
+            Op::Input { .. } => (!shape.is_vector()).then(|| packing.grid(shape)),
+            Op::Conv2d(c) => below(c.stride),
+            Op::AvgPool(p) => below(p.stride),
+            Op::Polynomial(_) | Op::ChannelAffine(_) | Op::Add | Op::ChannelMul => below(1),
+            Op::GlobalAvgPool | Op::Linear(_) => None,
+        };
+        grids.push(grid);
+    }
+    grids
+}
+
+impl Lowering<'_> {
+    pub(super) fn pooled(
+        &mut self,
+        id: NodeId,
+        linear: &Linear,
+        leaves: &[Leaf],
+    ) -> Result<Tensor, ModelError> {
+        let is_output = self.graph.output() == id;
+        let hint = self.hints[id.0].clone();
+        let stored = |o: usize| hint.as_ref().map_or(1.0, |h| h[o]);
+        // Only real parts of the output are read; everything else takes twice the real part.
+        let half = if is_output { 1.0 } else { 0.5 };
+        let (mut parts, mut bias) = (vec![], linear.bias.clone());
+        let mut grid = None;
+        for leaf in leaves {
+            let (part, from) = match *leaf {
+                Leaf::Tensor(node) => {
+                    let x = self.tensor(node);
+                    let Layout::Grid(from) = x.layout else {
+                        return Err(self.unsupported(id, "the mean of what is not an image"));
+                    };
+                    (self.factors_of_tensor(linear, &x, &from), from)
+                }
+                Leaf::Conv(node) => {
+                    let graph = self.graph;
+                    let Op::Conv2d(conv) = graph.node(node).op() else {
+                        return Err(self.unsupported(id, "a convolution that is none"));
+                    };
+                    add_mean_of_bias(&mut bias, linear, conv, graph.node(node).shape());
+                    let x = self.tensor(graph.node(node).inputs()[0]);
+                    let Layout::Grid(from) = x.layout else {
+                        return Err(self.unsupported(id, "a convolution of what is not an image"));
+                    };
+                    let Some(part) = self.factors_of_conv(linear, conv, &x, &from) else {
+                        return Err(self.unsupported(id, "row copies for which there is no room"));
+                    };
+                    (part, from)
+                }
+            };
+            parts.push(part);
+            grid.get_or_insert(from);
+        }
+        let Some(grid) = grid else { return Err(self.unsupported(id, "a mean of nothing")) };
+        let largest =
+            parts.iter().flat_map(|p| &p.entries).fold(0.0f64, |m, (o, _, v)| m.max(v.norm() * stored(*o)));
+        // Means have small factors, and plaintexts round to multiples of one number. Half of the gain that would make the factors
+        // of size 1 goes here, the other half stays for the next matrix; the output has to have the factor 1.
+        let gain = if is_output || largest == 0.0 { 1.0 } else { (-largest.log2() / 2.0).round().exp2() };
+        let sums = parts
+            .into_iter()
+            .map(|part| self.gather(part, grid.period(), |o| half * gain * stored(o)))
+            .collect::<Vec<_>>();
+        let mut sum = sums[0];
+        for part in &sums[1..] {
+            sum = self.builder.push(Instruction::Add(sum, *part));
+        }
+        sum = self.builder.push(Instruction::Rescale(sum));
+        let mut step = grid.period();
+        while step < grid.slots {
+            self.rotations.insert(step as i64);
+            let moved = self.builder.rotate(sum, step as i64);
+            sum = self.builder.push(Instruction::Add(sum, moved));
+            step *= 2;
+        }
+        if !is_output {
+            let conjugate = self.builder.push(Instruction::Conjugate(sum));
+            sum = self.builder.push(Instruction::Add(sum, conjugate));
+        }
+        let layout =
+            Layout::Vector { features: linear.outputs, slots: grid.slots, period: grid.period() };
+        let mut y = Tensor::unit(vec![sum], layout);
+        self.add_constant(&mut y, |c, _| gain * stored(c) * bias[c]);
+        y.factor = (0..linear.outputs).map(|c| 1.0 / (gain * stored(c))).collect();
+        Ok(y)
+    }
+
+    fn factors_of_tensor(&self, linear: &Linear, x: &Tensor, from: &Grid) -> Factors {
+        let (shape, row) = (from.shape, from.cell(1, 0) as usize * from.lanes);
+        let n = (shape.height * shape.width) as f64;
+        // Where no row of cells is left over, or those are empty, all rows have the same factors.
+        let rows = shape.height * row;
+        let rest = x.support[0].iter().skip(rows / from.lanes).all(|cell| !cell);
+        let periodic = row.is_power_of_two() && rest;
+        let (period, height) = if periodic { (row, 1) } else { (from.slots, shape.height) };
+        let mut entries = vec![];
+        for k in 0..linear.outputs {
+            for c in 0..shape.channels {
+                let w = linear.weight[k * shape.channels + c] * x.factor[c] / n;
+                for (y, column) in (0..height).flat_map(|y| (0..shape.width).map(move |x| (y, x))) {
+                    entries.push((k, from.slot(c, y, column).1 as i64, w.into()));
+                }
+            }
+        }
+        Factors { input: x.values[0], period, entries }
+    }
+
+    fn factors_of_conv(
+        &mut self,
+        linear: &Linear,
+        conv: &Conv2d,
+        x: &Tensor,
+        from: &Grid,
+    ) -> Option<Factors> {
+        let shape = from.shape;
+        let to = Grid { shape: crate::Shape { channels: conv.out_channels, ..shape }, ..*from };
+        let copies = Copies::new(conv, from, &to)?;
+        let n = (shape.height * shape.width) as f64;
+        let (outs, ins) = (conv.out_channels / conv.groups, shape.channels / conv.groups);
+        let mut entries = vec![];
+        for k in 0..linear.outputs {
+            for c in 0..shape.channels {
+                for dy in -1i64..=1 {
+                    // The matrix times the kernel's row, for the three offsets in x.
+                    let taps = [-1i64, 0, 1].map(|dx| {
+                        let tap = ((dy + 1) * 3 + dx + 1) as usize;
+                        let group = c / ins;
+                        let outputs = group * outs..(group + 1) * outs;
+                        let products = outputs.map(|o| {
+                            linear.weight[k * conv.out_channels + o]
+                                * conv.weight[(o * ins + c % ins) * 9 + tap]
+                        });
+                        products.sum::<f64>() * x.factor[c] / n
+                    });
+                    for column in 0..shape.width as i64 {
+                        let reached = |dx: &i64| (0..shape.width as i64).contains(&(column - dx));
+                        let sum: f64 = [-1i64, 0, 1].iter().filter(|dx| reached(dx)).map(|dx| taps[(dx + 1) as usize]).sum();
+                        let (slot, unit) = copies.slot(dy, column * from.period() as i64 + c as i64)?;
+                        entries.push((k, slot, unit * sum));
+                    }
+                }
+            }
+        }
+        let input = self.copy_rows(x.values[0], from, &copies);
+        Some(Factors { input, period: copies.row as usize, entries })
+    }
+
+    /// The map that gathers output k in the slots s with s mod P = k.
+    fn gather(&mut self, part: Factors, period: usize, scale: impl Fn(usize) -> f64) -> ValueId {
+        let (p, slots) = (period as i64, self.packing.slots as i64);
+        let by = |t: i64, k: usize| (t - k as i64).rem_euclid(p);
+        let offsets: BTreeSet<(i64, i64)> =
+            part.entries.iter().map(|(k, t, _)| (0, by(*t, *k))).collect();
+        let split = self.split(&offsets, 0, 1);
+        let mut plains: BTreeMap<(i64, i64), Vec<Complex64>> = BTreeMap::new();
+        for (k, t, v) in part.entries {
+            let (baby, giant) = split.split((0, by(t, k)));
+            let plain =
+                plains.entry((giant, baby)).or_insert_with(|| vec![Complex64::ZERO; part.period]);
+            plain[(t - baby).rem_euclid(part.period as i64) as usize] += v * scale(k);
+        }
+        let step = |r: i64| r.rem_euclid(slots) as u32;
+        let terms = plains
+            .into_iter()
+            .map(|((giant, baby), plain)| {
+                let plain = self.builder.plain(plain);
+                Term { input: 0, baby: step(baby), giant: step(giant), plain }
+            })
+            .collect();
+        self.builder.push(Instruction::Linear { inputs: vec![part.input], terms, scale: PlainScale::Fill })
+    }
+}
+
+/// What the convolution's bias contributes: the matrix of its mean.
+fn add_mean_of_bias(bias: &mut [f64], linear: &Linear, conv: &Conv2d, shape: crate::Shape) {
+    let positions = shape.height * shape.width;
+    let mean = |o: usize| {
+        let sum: f64 = (0..positions).map(|p| conv.bias.at(o, p, positions)).sum();
+        sum / positions as f64
+    };
+    let means: Vec<f64> = (0..conv.out_channels).map(mean).collect();
+    for (k, b) in bias.iter_mut().enumerate() {
+        let row = &linear.weight[k * means.len()..(k + 1) * means.len()];
+        *b += row.iter().zip(&means).map(|(w, m)| w * m).sum::<f64>();
+    }
+}
