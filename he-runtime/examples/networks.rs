@@ -1,5 +1,6 @@
 //! Measures random networks end to end: `cargo run --release -p he-runtime --example networks -- resnet20 32 4`
-//! (architecture, side and channels of the latent, optionally `se`).
+//! (architecture, side and channels of the latent, `se` or `-`, MiB of memory for keys).
+//! `LAYERS=1` prints every layer, `PLAN=1` stops after planning.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
@@ -17,7 +18,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let architecture = match argument(0, "lenet").as_str() {
         "vggnet" => Architecture::VggNet,
         "hefnet" => Architecture::HefNet,
-        "resnet20" => Architecture::ResNet(20),
+        name if name.starts_with("resnet") => Architecture::ResNet(name["resnet".len()..].parse()?),
         _ => Architecture::LeNet,
     };
     let side: usize = argument(1, "8").parse()?;
@@ -53,6 +54,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         circuit.trace.key_count,
         circuit.trace.key_bytes >> 20
     );
+    println!("depth {}, tiers {:?}", circuit.trace.depth, model.plan.ring.tiers());
+    if std::env::var_os("PLAN").is_some() {
+        for l in circuit.trace.layers.iter().filter(|_| std::env::var_os("LAYERS").is_some()) {
+            println!(
+                "  {:24} level {:3}: {:3} hoisted, {:3} full, {:4} products, {:8.1} ms predicted",
+                l.name, l.level, l.hoisted, l.rotations, l.products, l.milliseconds
+            );
+        }
+        return Ok(());
+    }
     let mut rng = rand_chacha::ChaCha20Rng::seed_from_u64(1);
     let start = Instant::now();
     let keys = KeyBundle::generate(&spec, &mut rng)?;
@@ -64,6 +75,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     );
     let latent = random_input(input, 7);
     let encrypted = encrypt(&spec, &keys.public, &latent, &mut rng)?;
+    // From here on only what an evaluating process holds; Linux resets the peak on request.
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
     let start = Instant::now();
     let server = Server::new(&model, keys.server)?;
     println!("prepared in {:.1} s, {} MiB", start.elapsed().as_secs_f64(), server.bytes() >> 20);
@@ -78,7 +91,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let got = decrypt(&spec, &keys.client, &result)?;
         let want = model.graph.run(&latent)?;
         let error = got.iter().zip(&want).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
-        println!("largest logit difference {error:.2e}");
+        println!("largest logit difference {error:.2e}, peak memory {} MiB", peak_mebibytes());
         if std::env::var_os("LAYERS").is_some() {
             for t in times {
                 println!(
@@ -98,4 +111,11 @@ fn cpu_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
     fields.filter_map(|f| f.parse::<f64>().ok()).sum::<f64>() / 100.0
+}
+
+/// Peak memory of this process since the last reset; zero where the system does not say.
+fn peak_mebibytes() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).unwrap_or_default();
+    line.split_whitespace().next().and_then(|v| v.parse::<usize>().ok()).unwrap_or(0) / 1024
 }
