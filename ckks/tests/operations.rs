@@ -219,6 +219,30 @@ fn linear_maps_are_double_hoisted() {
 }
 
 #[test]
+fn a_chain_of_giant_steps_needs_one_key() {
+    let (babies, giants) = ([0i64, 1], [0i64, 16, 48]);
+    let mut bench = Bench::new(4, 3, &[1, 16]);
+    let x = bench.slots(7);
+    let (mut terms, mut expected) = (Vec::new(), vec![Complex64::default(); x.len()]);
+    for (i, (&giant, &baby)) in giants.iter().flat_map(|g| babies.iter().map(move |b| (g, b))).enumerate() {
+        let weights: Vec<_> = bench.slots(i as u64)[..64].to_vec();
+        let plaintext = bench.encoder.encode_periodic(&weights, SCALE).unwrap().into();
+        terms.push(LinearTerm { giant, baby, plaintext });
+        let moved = rotated(&x, baby);
+        let product: Vec<_> = moved.iter().zip(weights.iter().cycle()).map(|(p, q)| p * q).collect();
+        expected.iter_mut().zip(rotated(&product, giant)).for_each(|(e, r)| *e += r);
+    }
+    let map = LinearTransform::new(terms).unwrap();
+    assert!(map.clone().chained(32).is_err() && map.clone().chained(0).is_err());
+    let a = bench.encrypt(&x, 4);
+    assert!(bench.evaluator.linear_transform(&a, &map, &bench.keys).is_err(), "no key for 48");
+    let map = map.chained(16).unwrap();
+    assert_eq!(map.rotations(), [1, 16]);
+    let fast = bench.evaluator.linear_transform_and_rescale(&a, &map, 1, &bench.keys).unwrap();
+    bench.close(&fast, &expected, 1e-4);
+}
+
+#[test]
 fn misuse_is_named() {
     let mut bench = Bench::new(2, 2, &[]);
     let x = bench.slots(1);

@@ -42,6 +42,10 @@ pub struct RingParameters {
     pub special_bits: Vec<u32>,
     /// What is promised.
     pub security: SecurityLevel,
+    /// Tiers, by their highest level, for which no keys are made: those of the next tier serve instead. Fewer keys in all where many
+    /// rotations happen in both, at the cost of larger keys at the lower levels.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skipped_tiers: Vec<usize>,
 }
 
 /// Levels that share one shape of key.
@@ -78,6 +82,7 @@ impl RingParameters {
             modulus_bits: vec![PRIME_BITS; limbs],
             special_bits: vec![PRIME_BITS; special],
             security,
+            skipped_tiers: vec![],
         })
     }
 
@@ -103,6 +108,29 @@ impl RingParameters {
     /// two more below the first, and one in the middle of a wide range above it.
     #[must_use]
     pub fn tiers(&self) -> Vec<Tier> {
+        let mut tiers = self.all_tiers();
+        tiers.retain(|t| !self.skipped_tiers.contains(&t.top_level));
+        tiers
+    }
+
+    /// The lowest level from `level` on whose keys have the shape that serves `level`: where its own tier is skipped, the lowest of
+    /// the next one.
+    #[must_use]
+    pub fn key_level(&self, level: usize) -> usize {
+        let skipped = self.all_tiers().into_iter().filter(|t| self.skipped_tiers.contains(&t.top_level));
+        skipped
+            .filter(|t| t.top_level >= level)
+            .take_while(|t| {
+                // Only the run of skipped tiers that starts at the level's own one.
+                self.tiers().iter().all(|kept| kept.top_level < level || kept.top_level > t.top_level)
+            })
+            .map(|t| t.top_level + 1)
+            .last()
+            .unwrap_or(level)
+    }
+
+    /// The tiers with those for which no keys are made.
+    fn all_tiers(&self) -> Vec<Tier> {
         let bound = bound(self.log_ring_degree, self.security).unwrap_or(u32::MAX);
         let fits = |limbs: usize, digits: usize| {
             let special = limbs.div_ceil(digits) + 1;

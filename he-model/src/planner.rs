@@ -203,13 +203,30 @@ fn attempt(
     let limbs = depth(&program) + BASE_LEVEL + 1;
     let ring = RingParameters::choose(log_n, limbs, options.security)?;
     let scale_bits = if packing.row_copies { COPIES_SCALE_BITS } else { PRIME_BITS };
-    let plan = Plan { packing, ring, scale_bits, base_level: BASE_LEVEL };
+    let mut plan = Plan { packing, ring, scale_bits, base_level: BASE_LEVEL };
     let trace = plan.trace(&program)?;
-    if trace.key_bytes > options.max_key_bytes {
-        let (needed, budget) = (trace.key_bytes >> 20, options.max_key_bytes >> 20);
-        return Err(ModelError::KeyBudget { needed, budget });
+    if trace.key_bytes <= options.max_key_bytes {
+        return Ok((trace.seconds(), plan));
     }
-    Ok((trace.seconds(), plan))
+    // Fewer tiers of keys, if that is enough: of the choices within the budget the one with most bytes, which is the fastest or close to it.
+    let tops: Vec<usize> = plan.ring.tiers().iter().map(|t| t.top_level).rev().skip(1).collect();
+    let mut best: Option<(usize, Vec<usize>)> = None;
+    let mut least = trace.key_bytes;
+    for skipped in 1..1usize << tops.len() {
+        let chosen = tops.iter().enumerate().filter(|(i, _)| skipped >> i & 1 == 1);
+        plan.ring.skipped_tiers = chosen.map(|(_, top)| *top).collect();
+        let bytes = trace.keys.keys(&plan.ring).1;
+        least = least.min(bytes);
+        if bytes <= options.max_key_bytes && best.as_ref().is_none_or(|(most, _)| bytes > *most) {
+            best = Some((bytes, plan.ring.skipped_tiers.clone()));
+        }
+    }
+    let Some((_, skipped)) = best else {
+        let (needed, budget) = (least >> 20, options.max_key_bytes >> 20);
+        return Err(ModelError::KeyBudget { needed, budget });
+    };
+    plan.ring.skipped_tiers = skipped;
+    Ok((plan.trace(&program)?.seconds(), plan))
 }
 
 /// The packings worth trying: lanes from what just fits down to a quarter of it, guard columns for the kernels there are.

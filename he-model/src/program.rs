@@ -3,7 +3,7 @@
 //! A program says what happens to slots; it knows no levels, scales or primes. [`crate::schedule`] assigns those,
 //! and the interpreters of [`crate::interpret`] carry it out: in the clear, as a cost trace, or on ciphertexts.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use num_complex::Complex64;
 
@@ -53,6 +53,59 @@ pub struct Term {
     pub giant: u32,
     /// The plaintext, multiplied between the two rotations.
     pub plain: PlainId,
+}
+
+/// How the giant steps of one input of a linear map are made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GiantSteps {
+    /// Each by a rotation of its own.
+    Fan(BTreeSet<u32>),
+    /// By `count` rotations by `step`, one after the other (Horner): one key.
+    Chain {
+        /// The rotation.
+        step: u32,
+        /// How often.
+        count: usize,
+    },
+}
+
+impl GiantSteps {
+    /// A chain where the steps are multiples of the smallest one and most of the multiples occur.
+    #[must_use]
+    pub fn new(steps: impl IntoIterator<Item = u32>) -> Self {
+        let steps: BTreeSet<u32> = steps.into_iter().filter(|g| *g != 0).collect();
+        if let (Some(&step), Some(&last)) = (steps.first(), steps.last()) {
+            let count = (last / step) as usize;
+            if steps.len() > 1 && steps.iter().all(|g| g % step == 0) && 4 * steps.len() >= 3 * count {
+                return Self::Chain { step, count };
+            }
+        }
+        Self::Fan(steps)
+    }
+
+    /// Those of the terms that read input `input`.
+    #[must_use]
+    pub fn of(terms: &[Term], input: usize) -> Self {
+        Self::new(terms.iter().filter(|t| t.input as usize == input).map(|t| t.giant))
+    }
+
+    /// The rotations that need a key.
+    #[must_use]
+    pub fn rotations(&self) -> Vec<u32> {
+        match self {
+            Self::Fan(steps) => steps.iter().copied().collect(),
+            Self::Chain { step, .. } => vec![*step],
+        }
+    }
+
+    /// Number of rotations.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        match self {
+            Self::Fan(steps) => steps.len(),
+            Self::Chain { count, .. } => *count,
+        }
+    }
 }
 
 /// One instruction. Rotations are to the left and lie in `0..slots`.

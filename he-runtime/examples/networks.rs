@@ -1,5 +1,6 @@
 //! Measures random networks end to end: `cargo run --release -p he-runtime --example networks -- resnet20 32 4`
-//! (architecture, side and channels of the latent, `se` or `-`, MiB of memory for keys).
+//! (architecture, side and channels of the latent, `se` or `-`, MiB of memory for keys,
+//! `true` or `false` for precise or not).
 //! `LAYERS=1` prints every layer, `PLAN=1` stops after planning.
 
 use std::collections::BTreeMap;
@@ -28,7 +29,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let graph = random(&recipe, 1)?;
     let start = Instant::now();
     let budget: usize = argument(4, "4096").parse()?;
-    let plan = plan(&graph, &PlanOptions { max_key_bytes: budget << 20, ..PlanOptions::default() })?;
+    let precise = argument(5, "").parse().ok();
+    let options = PlanOptions { max_key_bytes: budget << 20, precise, ..PlanOptions::default() };
+    let plan = plan(&graph, &options)?;
     println!(
         "{} {input}: planned in {:.1} s: {:?}",
         architecture.name(),

@@ -111,10 +111,11 @@ impl ClientSpec {
     /// The keys that the server needs, as the scheme wants them asked for.
     #[must_use]
     pub fn key_request(&self) -> EvaluationKeyRequest {
+        let level = |level: &usize| self.ring.key_level(*level);
         EvaluationKeyRequest {
-            relinearization: self.keys.relinearizations.iter().copied().collect(),
-            rotations: self.keys.rotations.iter().map(|(r, l)| (i64::from(*r), *l)).collect(),
-            conjugation: self.keys.conjugations.iter().copied().collect(),
+            relinearization: self.keys.relinearizations.iter().map(level).collect(),
+            rotations: self.keys.rotations.iter().map(|(r, l)| (i64::from(*r), level(l))).collect(),
+            conjugation: self.keys.conjugations.iter().map(level).collect(),
         }
     }
 

@@ -13,7 +13,7 @@ use ckks::{
 };
 use he_model::ValueId;
 use he_model::interpret::Interpreter;
-use he_model::program::{Instruction, LayerResult, PlainId, Program, Term};
+use he_model::program::{GiantSteps, Instruction, LayerResult, PlainId, Program, Term};
 use he_model::schedule::Step;
 
 use crate::RuntimeError;
@@ -134,9 +134,16 @@ impl Maker<'_> {
             let (giant, baby) = (i64::from(term.giant), i64::from(term.baby));
             by_input[term.input as usize].push(LinearTerm { giant, baby, plaintext });
         }
-        let maps = by_input
-            .into_iter()
-            .map(|terms| if terms.is_empty() { Ok(None) } else { LinearTransform::new(terms).map(Some) });
+        let maps = by_input.into_iter().enumerate().map(|(input, linear)| {
+            if linear.is_empty() {
+                return Ok(None);
+            }
+            let map = LinearTransform::new(linear)?;
+            match GiantSteps::of(terms, input) {
+                GiantSteps::Chain { step, .. } => map.chained(i64::from(step)).map(Some),
+                GiantSteps::Fan(_) => Ok(Some(map)),
+            }
+        });
         Ok(Plain::Linear(maps.collect::<Result<_, _>>()?))
     }
 

@@ -121,6 +121,8 @@ pub struct LinearTransform {
     babies: Vec<i64>,
     /// Ascending by rotation; each with the index of the baby step and the plaintext of its terms.
     giants: Vec<(i64, Vec<(usize, Diagonal)>)>,
+    /// Giant steps are multiples of this one and are taken one after the other.
+    chain: Option<i64>,
 }
 
 impl LinearTransform {
@@ -151,7 +153,22 @@ impl LinearTransform {
             let baby = babies.partition_point(|&b| b < term.baby);
             giants[at].1.push((baby, term.plaintext));
         }
-        Ok(Self { scale, babies, giants })
+        Ok(Self { scale, babies, giants, chain: None })
+    }
+
+    /// Takes the giant steps as a chain: with giants 0, g, 2 g .. the sum is u0 + rot_g(u1 + rot_g(u2 + ..)) (Horner). As many rotations,
+    /// one key instead of one for each giant step, and their noise adds up.
+    ///
+    /// # Errors
+    /// [`Error::LinearMap`] if `step` is not positive or a giant step is not a multiple of it.
+    pub fn chained(mut self, step: i64) -> Result<Self> {
+        if let Some((giant, _)) = self.giants.iter().find(|(g, _)| step <= 0 || *g < 0 || g % step != 0) {
+            return Err(Error::LinearMap(format!(
+                "giant step {giant} is not a multiple of the chain's {step}"
+            )));
+        }
+        self.chain = Some(step);
+        Ok(self)
     }
 
     /// Scale of the plaintexts.
@@ -171,8 +188,12 @@ impl LinearTransform {
 
     /// All rotations that need a key.
     pub fn rotations(&self) -> Vec<i64> {
-        let mut all: Vec<i64> =
-            self.babies.iter().copied().chain(self.giants()).filter(|&k| k != 0).collect();
+        let giants = match self.chain {
+            Some(step) if self.giants.iter().any(|(g, _)| *g != 0) => vec![step],
+            Some(_) => vec![],
+            None => self.giants(),
+        };
+        let mut all: Vec<i64> = self.babies.iter().copied().chain(giants).filter(|&k| k != 0).collect();
         all.sort_unstable();
         all.dedup();
         all
@@ -191,6 +212,18 @@ impl LinearTransform {
 
 /// One giant step's sum, modulo Q_l P.
 type Sums = [Poly<Evaluation>; 2];
+
+/// `total` plus a sum, rotated.
+fn rotate_onto(
+    p: &Parameters,
+    key: &GaloisKey,
+    [u0, u1]: Sums,
+    shape: KeyShape,
+    total: Option<Sums>,
+) -> Sums {
+    let [u1] = key_switch::mod_down(p, [u1], 0);
+    key_switch::decompose(p, &u1, shape).add_rotated(p, key, Addend::Extended(&u0), total)
+}
 
 impl Evaluator {
     /// Applies a linear map. The level stays, the scale is multiplied by the map's.
@@ -224,24 +257,60 @@ impl Evaluator {
         let scale = self.rescaled_scale(scale, level, primes)?;
         let shape = self.common_shape(&map.rotations(), level, keys)?.unwrap_or_else(|| p.key_shape(level));
         self.check_diagonals(map, level, shape)?;
-        let mut sums = self.products(a, map, shape, keys)?.into_iter();
+        let sums = self.products(a, map, shape, keys)?;
+        let total = match map.chain {
+            Some(step) => self.chain(sums, map, step, (level, shape), keys)?,
+            None => self.fan(sums, map, (level, shape), keys)?,
+        };
+        let total = total.ok_or_else(|| Error::LinearMap("no terms were given".into()))?;
+        Ok(Ciphertext { c: key_switch::mod_down(p, total, primes), scale })
+    }
+
+    /// Every giant step by a key of its own.
+    fn fan(
+        &self,
+        sums: Vec<Sums>,
+        map: &LinearTransform,
+        (level, shape): (usize, KeyShape),
+        keys: &EvaluationKeys,
+    ) -> Result<Option<Sums>> {
+        let p = &self.parameters;
         let mut total: Option<Sums> = None;
-        for (giant, _) in &map.giants {
-            let Some([u0, u1]) = sums.next() else { break };
+        for ((giant, _), [u0, u1]) in map.giants.iter().zip(sums) {
             total = Some(match (self.shaped_key(*giant, level, shape, keys)?, total) {
                 (None, None) => [u0, u1],
                 (None, Some(mut total)) => {
                     total.iter_mut().zip(&[u0, u1]).for_each(|(t, u)| t.add_assign(u, p));
                     total
                 }
-                (Some(key), total) => {
-                    let [u1] = key_switch::mod_down(p, [u1], 0);
-                    key_switch::decompose(p, &u1, shape).add_rotated(p, key, Addend::Extended(&u0), total)
-                }
+                (Some(key), total) => rotate_onto(p, key, [u0, u1], shape, total),
             });
         }
-        let total = total.ok_or_else(|| Error::LinearMap("no terms were given".into()))?;
-        Ok(Ciphertext { c: key_switch::mod_down(p, total, primes), scale })
+        Ok(total)
+    }
+
+    /// Giant steps one after the other, from the last one down.
+    fn chain(
+        &self,
+        sums: Vec<Sums>,
+        map: &LinearTransform,
+        step: i64,
+        (level, shape): (usize, KeyShape),
+        keys: &EvaluationKeys,
+    ) -> Result<Option<Sums>> {
+        let p = &self.parameters;
+        let mut left: Vec<(i64, Sums)> = map.giants.iter().map(|(g, _)| g / step).zip(sums).collect();
+        let Some((mut at, mut total)) = left.pop() else { return Ok(None) };
+        while at > 0 {
+            at -= 1;
+            let next = if left.last().is_some_and(|(g, _)| *g == at) { left.pop() } else { None };
+            let next = next.map(|(_, sums)| sums);
+            total = match self.shaped_key(step, level, shape, keys)? {
+                Some(key) => rotate_onto(p, key, total, shape, next),
+                None => return Err(Error::LinearMap(format!("a chain of steps {step} does not move"))),
+            };
+        }
+        Ok(Some(total))
     }
 
     fn check_diagonals(&self, map: &LinearTransform, level: usize, shape: KeyShape) -> Result<()> {

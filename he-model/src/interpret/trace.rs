@@ -8,7 +8,7 @@ use std::convert::Infallible;
 
 use super::{Interpreter, walk};
 use crate::parameters::RingParameters;
-use crate::program::{PlainId, Program, Term, ValueId};
+use crate::program::{GiantSteps, PlainId, Program, Term, ValueId};
 use crate::schedule::{Schedule, Step};
 
 /// Milliseconds of one thread for one limb of N = 2^16 coefficients.
@@ -86,10 +86,11 @@ impl KeyNeeds {
     pub fn keys(&self, ring: &RingParameters) -> (usize, usize) {
         let tiers = ring.tiers();
         let tier = |level: usize| tiers.partition_point(|t| t.top_level < level);
+        let raised = |level: &usize| ring.key_level(*level);
         // Rotations by their number; conjugation and relinearization by numbers no rotation has.
-        let rotations = self.rotations.iter().map(|(r, l)| (u64::from(*r), *l));
-        let conjugations = self.conjugations.iter().map(|l| (1 << 40, *l));
-        let relinearizations = self.relinearizations.iter().map(|l| (1 << 41, *l));
+        let rotations = self.rotations.iter().map(|(r, l)| (u64::from(*r), raised(l)));
+        let conjugations = self.conjugations.iter().map(|l| (1 << 40, raised(l)));
+        let relinearizations = self.relinearizations.iter().map(|l| (1 << 41, raised(l)));
         let mut keys: BTreeMap<(u64, usize), usize> = BTreeMap::new();
         for (what, level) in rotations.chain(conjugations).chain(relinearizations) {
             let top = keys.entry((what, tier(level))).or_default();
@@ -222,13 +223,14 @@ impl Interpreter for Tracer<'_> {
         babies.sort_unstable();
         babies.dedup();
         babies.retain(|b| b.1 != 0);
-        let mut giants: Vec<u32> = terms.iter().map(|t| t.giant).collect();
-        giants.sort_unstable();
-        giants.dedup();
-        giants.retain(|g| *g != 0);
         babies.iter().for_each(|b| self.rotation(b.1, step));
-        giants.iter().for_each(|g| self.rotation(*g, step));
-        let (b, g) = (babies.len(), giants.len());
+        let mut g = 0;
+        for input in 0..inputs.len() {
+            let giants = GiantSteps::of(terms, input);
+            giants.rotations().into_iter().for_each(|r| self.rotation(r, step));
+            g += giants.count();
+        }
+        let b = babies.len();
         let layer = self.layer(step);
         layer.hoisted += b;
         layer.rotations += g;
@@ -236,7 +238,7 @@ impl Interpreter for Tracer<'_> {
         layer.milliseconds += cost.up * (inputs.len() + g) as f64
             + cost.inner * (b + g) as f64
             + cost.product * terms.len() as f64
-            + cost.down * (g + 2) as f64;
+            + cost.down * (g + 2 * inputs.len()) as f64;
         Ok(())
     }
 

@@ -50,7 +50,8 @@ impl Lowering<'_> {
             return self.gate(id, x, gate);
         }
         let f = t.factor.clone();
-        let [c0, c1, c2, c3] = [0, 1, 2, 3].map(|k| move |c: usize| p.channel(c).get(k).copied().unwrap_or(0.0));
+        let [c0, c1, c2, c3] =
+            [0, 1, 2, 3].map(|k| move |c: usize| p.channel(c).get(k).copied().unwrap_or(0.0));
         let shift = |c: usize| c2(c) / (3.0 * c3(c));
         self.add_constant(&mut t, |c, _| shift(c) / f[c]);
         let lead: Vec<f64> = f.iter().enumerate().map(|(c, f)| polynomial::snap(c3(c) * f * f * f)).collect();
@@ -76,8 +77,7 @@ impl Lowering<'_> {
             let product = self.builder.push(Instruction::Mul(first, *square));
             let product = self.builder.push(Instruction::Rescale(product));
             let plain = self.builder.plain(rest);
-            let rest =
-                self.builder.push(Instruction::MulPlain { input: *v, plain, scale: PlainScale::Fill });
+            let rest = self.builder.push(Instruction::MulPlain { input: *v, plain, scale: PlainScale::Fill });
             let rest = self.builder.push(Instruction::Rescale(rest));
             values.push(self.builder.push(Instruction::Add(product, rest)));
         }

@@ -6,6 +6,8 @@
 
 use std::collections::BTreeSet;
 
+use crate::program::GiantSteps;
+
 /// A full rotation costs about this many hoisted ones (measured, N = 2^16, 10 to 40 limbs).
 const GIANT_COST: f64 = 2.5;
 
@@ -43,7 +45,14 @@ impl Split {
                 let steps: Vec<(i64, i64)> = offsets.iter().map(|o| split.split(*o)).collect();
                 let babies: BTreeSet<i64> = steps.iter().map(|s| s.0).collect();
                 let giants: BTreeSet<i64> = steps.iter().map(|s| s.1).collect();
-                let keys: f64 = babies.union(&giants).map(|r| new_key(*r)).sum();
+                let positive = giants.iter().all(|g| *g >= 0);
+                let steps = GiantSteps::new(giants.iter().map(|g| *g as u32));
+                let keyed: BTreeSet<i64> = if positive {
+                    steps.rotations().into_iter().map(i64::from).chain(babies.iter().copied()).collect()
+                } else {
+                    babies.union(&giants).copied().collect()
+                };
+                let keys: f64 = keyed.iter().map(|r| new_key(*r)).sum();
                 let cost = (babies.len() * inputs) as f64 + GIANT_COST * giants.len() as f64 + keys;
                 if best.as_ref().is_none_or(|(c, _)| cost < *c) {
                     best = Some((cost, split));

@@ -59,12 +59,7 @@ pub(super) fn find(graph: &Graph, packing: &Packing) -> Vec<Option<Vec<Leaf>>> {
     (0..readers.len()).map(leaves).collect()
 }
 
-fn collect(
-    graph: &Graph,
-    grids: &[Option<Grid>],
-    single: &dyn Fn(NodeId) -> bool,
-    id: NodeId,
-) -> Vec<Leaf> {
+fn collect(graph: &Graph, grids: &[Option<Grid>], single: &dyn Fn(NodeId) -> bool, id: NodeId) -> Vec<Leaf> {
     let node = graph.node(id);
     match node.op() {
         Op::Add if single(id) => {
@@ -76,7 +71,7 @@ fn collect(
         Op::Conv2d(c) if c.kernel == [3, 3] && c.stride == 1 => {
             let (from, to) = (grids[node.inputs()[0].0], grids[id.0]);
             match (from, to) {
-                (Some(from), Some(to)) if Copies::new(c, &from, &to).is_some() => vec![Leaf::Conv(id)],
+                (Some(from), Some(to)) if Copies::new(c, &from, &to, 0).is_some() => vec![Leaf::Conv(id)],
                 _ => vec![Leaf::Tensor(id)],
             }
         }
@@ -89,9 +84,8 @@ fn grids(graph: &Graph, packing: &Packing) -> Vec<Option<Grid>> {
     let mut grids: Vec<Option<Grid>> = Vec::with_capacity(graph.nodes().len());
     for node in graph.nodes() {
         let shape = node.shape();
-        let below = |by: usize| {
-            grids[node.inputs()[0].0].map(|g| Grid { shape, dilation: g.dilation * by, ..g })
-        };
+        let below =
+            |by: usize| grids[node.inputs()[0].0].map(|g| Grid { shape, dilation: g.dilation * by, ..g });
         let grid = match node.op() {
             Op::Input { .. } => (!shape.is_vector()).then(|| packing.grid(shape)),
             Op::Conv2d(c) => below(c.stride),
@@ -172,8 +166,7 @@ impl Lowering<'_> {
             let conjugate = self.builder.push(Instruction::Conjugate(sum));
             sum = self.builder.push(Instruction::Add(sum, conjugate));
         }
-        let layout =
-            Layout::Vector { features: linear.outputs, slots: grid.slots, period: grid.period() };
+        let layout = Layout::Vector { features: linear.outputs, slots: grid.slots, period: grid.period() };
         let mut y = Tensor::unit(vec![sum], layout);
         self.add_constant(&mut y, |c, _| gain * stored(c) * bias[c]);
         y.factor = (0..linear.outputs).map(|c| 1.0 / (gain * stored(c))).collect();
@@ -209,7 +202,7 @@ impl Lowering<'_> {
     ) -> Option<Factors> {
         let shape = from.shape;
         let to = Grid { shape: crate::Shape { channels: conv.out_channels, ..shape }, ..*from };
-        let copies = Copies::new(conv, from, &to)?;
+        let copies = Copies::new(conv, from, &to, self.packing.key_weight)?;
         let n = (shape.height * shape.width) as f64;
         let (outs, ins) = (conv.out_channels / conv.groups, shape.channels / conv.groups);
         let mut entries = vec![];
@@ -229,7 +222,11 @@ impl Lowering<'_> {
                     });
                     for column in 0..shape.width as i64 {
                         let reached = |dx: &i64| (0..shape.width as i64).contains(&(column - dx));
-                        let sum: f64 = [-1i64, 0, 1].iter().filter(|dx| reached(dx)).map(|dx| taps[(dx + 1) as usize]).sum();
+                        let sum: f64 = [-1i64, 0, 1]
+                            .iter()
+                            .filter(|dx| reached(dx))
+                            .map(|dx| taps[(dx + 1) as usize])
+                            .sum();
                         let (slot, unit) = copies.slot(dy, column * from.period() as i64 + c as i64)?;
                         entries.push((k, slot, unit * sum));
                     }
@@ -244,14 +241,12 @@ impl Lowering<'_> {
     fn gather(&mut self, part: Factors, period: usize, scale: impl Fn(usize) -> f64) -> ValueId {
         let (p, slots) = (period as i64, self.packing.slots as i64);
         let by = |t: i64, k: usize| (t - k as i64).rem_euclid(p);
-        let offsets: BTreeSet<(i64, i64)> =
-            part.entries.iter().map(|(k, t, _)| (0, by(*t, *k))).collect();
+        let offsets: BTreeSet<(i64, i64)> = part.entries.iter().map(|(k, t, _)| (0, by(*t, *k))).collect();
         let split = self.split(&offsets, 0, 1);
         let mut plains: BTreeMap<(i64, i64), Vec<Complex64>> = BTreeMap::new();
         for (k, t, v) in part.entries {
             let (baby, giant) = split.split((0, by(t, k)));
-            let plain =
-                plains.entry((giant, baby)).or_insert_with(|| vec![Complex64::ZERO; part.period]);
+            let plain = plains.entry((giant, baby)).or_insert_with(|| vec![Complex64::ZERO; part.period]);
             plain[(t - baby).rem_euclid(part.period as i64) as usize] += v * scale(k);
         }
         let step = |r: i64| r.rem_euclid(slots) as u32;

@@ -52,7 +52,7 @@ pub(super) struct Shape {
 
 impl Shape {
     /// `None` if there is no room.
-    pub(super) fn new(conv: &Conv2d, from: &Grid, to: &Grid) -> Option<Self> {
+    pub(super) fn new(conv: &Conv2d, from: &Grid, to: &Grid, key_weight: u32) -> Option<Self> {
         let lanes = from.lanes as i64;
         let block = from.shape.width as i64 * from.period() as i64;
         let row = from.cell(1, 0) as i64 * lanes;
@@ -83,7 +83,10 @@ impl Shape {
                 if taps > 1 && room < 0 || taps == 1 && pieces > 1 {
                     continue;
                 }
-                let cost = babies + GIANT_COST as i64 * giants + 2 * copies.len() as i64 + length / pieces;
+                // Giant steps are a chain with one key; baby steps and copies have one each.
+                let keys = i64::from(key_weight) * (babies + copies.len() as i64);
+                let cost =
+                    babies + GIANT_COST as i64 * giants + 2 * copies.len() as i64 + length / pieces + keys;
                 if best.as_ref().is_none_or(|(c, _)| cost < *c) {
                     let copies = copies.clone();
                     best = Some((cost, Self { block, row, first, piece, pieces, babies, copies }));
@@ -140,7 +143,7 @@ impl Lowering<'_> {
         from: &Grid,
         to: Grid,
     ) -> Option<Tensor> {
-        let shape = Shape::new(conv, from, &to)?;
+        let shape = Shape::new(conv, from, &to, self.packing.key_weight)?;
         let hint = self.hints[id.0].clone();
         let stored = |o: usize| hint.as_ref().map_or(1.0, |h| h[o]);
         let copied = conv.kernel[0] > 1;
@@ -185,8 +188,7 @@ impl Lowering<'_> {
             return *copied;
         }
         let scale = PlainScale::Bits(self.packing.weight_bits);
-        let copied =
-            self.builder.push(Instruction::Linear { inputs: vec![x], terms: key.1.clone(), scale });
+        let copied = self.builder.push(Instruction::Linear { inputs: vec![x], terms: key.1.clone(), scale });
         self.copied.insert(key, copied);
         copied
     }
