@@ -133,6 +133,9 @@ fn starting(initial: &[f64], rows: usize, device: &Device) -> Param<Tensor<2>> {
 /// `sum_k coefficients[c, k] x[., c, ., .]^k` by Horner's rule; `coefficients` is `[1 or channels, terms]`.
 fn polynomial(x: Tensor<4>, coefficients: Tensor<2>) -> Tensor<4> {
     let [rows, terms] = coefficients.dims();
+    if terms == 3 {
+        return kernels::square_polynomial(x, coefficients);
+    }
     let term = |k: usize| coefficients.clone().slice([0..rows, k..k + 1]).reshape([1, rows, 1, 1]);
     let mut sum = x.clone() * term(terms - 1);
     for k in (1..terms - 1).rev() {

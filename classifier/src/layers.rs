@@ -9,7 +9,7 @@ use burn::{
     tensor::{Device, Tensor, module::avg_pool2d, ops::AvgPoolOptions},
 };
 
-use kernels::{Window, conv2d};
+use kernels::{Window, batch_norm_train, conv2d};
 
 use crate::{
     Activation, ClassifierConfig,
@@ -47,9 +47,20 @@ fn normalized(conv: &Conv2d, bn: Option<&BatchNorm>, x: Tensor<4>) -> Tensor<4> 
         _ => conv.forward(x),
     };
     match bn {
+        Some(bn) if x.device().is_autodiff() && bn.training.is_enabled() => normalized_by_batch(bn, x),
         Some(bn) => bn.forward(x),
         None => x,
     }
+}
+
+/// What [`BatchNorm::forward`] does in training, with the kernel of this workspace.
+fn normalized_by_batch(bn: &BatchNorm, x: Tensor<4>) -> Tensor<4> {
+    let (y, mean, variance) = batch_norm_train(x, bn.gamma.val(), bn.beta.val(), bn.epsilon);
+    for (running, batch) in [(&bn.running_mean, mean), (&bn.running_var, variance)] {
+        let kept = running.value_sync().to_device(&y.device()).mul_scalar(1.0 - bn.momentum);
+        running.update((kept + batch.detach().mul_scalar(bn.momentum)).detach());
+    }
+    y
 }
 
 /// Mean over all positions, `[batch, channels, height, width]` to `[batch, channels]`.

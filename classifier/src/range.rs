@@ -4,7 +4,7 @@
 //! it is encrypted. Training therefore adds a multiple of [`Ranges::penalty`] to its loss and logs
 //! [`Ranges::largest`].
 
-use burn::tensor::{Device, Tensor, activation};
+use burn::tensor::{Device, Tensor};
 
 /// What the activations saw during one forward pass.
 #[derive(Debug, Clone)]
@@ -33,9 +33,8 @@ impl Watch {
 
     pub(crate) fn see(&mut self, name: &str, x: &Tensor<4>, interval: f64) {
         if let Some(seen) = &mut self.seen {
-            let excess = activation::relu(x.clone().abs().sub_scalar(interval));
-            let penalty = (excess.clone() * excess).mean();
-            seen.push((name.to_owned(), penalty, x.clone().detach().max_abs()));
+            let (penalty, largest) = kernels::outside(x, interval);
+            seen.push((name.to_owned(), penalty, largest));
         }
     }
 

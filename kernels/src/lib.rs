@@ -4,12 +4,16 @@
 //! leaves a matrix product of nine columns; and it runs normalisation and activation as a dozen passes over memory.
 //! Here a convolution is columns and matrix products in all three directions (Chellapilla et al., "High
 //! performance convolutional neural networks for document processing", 2006), strip by strip so that the columns
-//! stay in the cache, and group normalisation with swish is one operation.
+//! stay in the cache; group normalisation with swish is one operation, and so are batch normalisation, a square
+//! polynomial, and the search for values outside an interval.
 //!
 //! | module | what it holds |
 //! |---|---|
 //! | [`conv`] | 2D convolution |
 //! | [`norm`] | group normalisation followed by swish |
+//! | [`batch_norm`] | batch normalisation in training |
+//! | [`polynomial`] | `c + b x + a x^2` with trained coefficients |
+//! | [`range`] | how far values lie outside an interval |
 //!
 //! Invariants:
 //!
@@ -17,13 +21,19 @@
 //! - On a device other than the CPU (`flex`), or for another type than f32, Burn's own operation runs instead.
 //! - Sums are taken in an order that does not depend on threads, so results repeat bit for bit.
 
+pub mod batch_norm;
 pub mod conv;
 pub mod norm;
+pub mod polynomial;
+pub mod range;
 
 mod columns;
 mod exp;
 mod matrix;
 mod route;
 
+pub use batch_norm::batch_norm_train;
 pub use conv::{Window, conv2d};
 pub use norm::group_norm_swish;
+pub use polynomial::square_polynomial;
+pub use range::outside;

@@ -227,17 +227,17 @@ fn lanes(values: &[f32], other: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
 }
 
 #[inline(always)]
-fn sum(values: &[f32]) -> f32 {
+pub(crate) fn sum(values: &[f32]) -> f32 {
     lanes(values, values, |value, _| value)
 }
 
 #[inline(always)]
-fn sum_of_squares(values: &[f32], mean: f32) -> f32 {
+pub(crate) fn sum_of_squares(values: &[f32], mean: f32) -> f32 {
     lanes(values, values, |value, _| (value - mean) * (value - mean))
 }
 
 #[inline(always)]
-fn dot(a: &[f32], b: &[f32]) -> f32 {
+pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     lanes(a, b, |a, b| a * b)
 }
 
