@@ -40,9 +40,10 @@
 //! | [`activation`], [`chebyshev`] | activations and their coefficients |
 //! | [`layers`], [`model`] | the Burn modules |
 //! | [`range`] | what range-aware training needs |
-//! | [`loss`], [`metrics`] | masked cross-entropy; AUROC and F1 |
+//! | [`loss`], [`metrics`], [`bootstrap`] | masked cross-entropy; AUROC and F1; their confidence intervals |
 
 pub mod activation;
+pub mod bootstrap;
 pub mod chebyshev;
 pub mod config;
 mod error;
@@ -54,6 +55,7 @@ pub mod plan;
 pub mod range;
 
 pub use activation::Activation;
+pub use bootstrap::{Interval, Intervals, PairIntervals};
 pub use chebyshev::chebyshev_relu;
 pub use config::{
     ActivationConfig, ActivationKind, Architecture, ClassifierConfig, GateConfig, GateKind, Padding, Sharing,

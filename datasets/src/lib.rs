@@ -10,6 +10,7 @@
 //! |---|---|
 //! | [`config`] | [`DataConfig`] and its sources |
 //! | [`phantom`] | the generator of synthetic films |
+//! | [`augment`] | small changes to films for training |
 //! | [`mod@detect`] | which source a path is |
 //! | [`latent_set`] | [`LatentSet`], the cached latents |
 //!
@@ -25,6 +26,7 @@
 //! # Ok::<(), datasets::DataError>(())
 //! ```
 
+pub mod augment;
 pub mod chexpert;
 pub mod config;
 pub mod detect;
@@ -47,6 +49,7 @@ mod npz;
 mod split;
 mod table;
 
+pub use augment::Augmentation;
 pub use config::{
     CheXpertConfig, CifarConfig, DataConfig, FolderConfig, Limits, MnistConfig, NihConfig, NpzConfig,
     PhantomConfig, Source, Uncertainty,

@@ -5,20 +5,24 @@
 //! has not seen. The largest pre-activation of every layer is logged. The weights that are kept are those of the best
 //! macro AUROC on validation films; test films are not looked at.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use burn::{
     module::Module,
     tensor::{Device, Tensor, TensorData},
 };
 use classifier::{Classifier, ClassifierConfig, Metrics, masked_bce};
-use datasets::{LatentSet, Split};
+use datasets::{Augmentation, LatentSet, Split};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{
     Config, Result, Session, TrainError,
+    average::Average,
     checkpoint::{Checkpoint, Kind, refusal},
+    encode::encode_copies,
     history::History,
     optimizer::Adam,
     progress::Meter,
@@ -26,6 +30,7 @@ use crate::{
     session::{check_same_run, fingerprint},
     state::{apply, collect, seeded},
     tensorboard::EventWriter,
+    test_report::LayerRange,
 };
 
 /// Latents evaluated at a time.
@@ -106,6 +111,7 @@ pub fn train_classifier(
     let device = config.run.device()?.autodiff();
     let seed = derived_seed(config.run.seed, "classifier weights", 0);
     let fresh = seeded(&device, seed, || model.init(&device)).map_err(refuse_model)?;
+    let mut average = settings.average.map(Average::new);
     let (mut net, mut optimizer, mut progress) = match Checkpoint::load(&last, Kind::Classifier) {
         Ok(checkpoint) => {
             check_same_run(&last, &checkpoint, &fingerprint)?;
@@ -119,9 +125,16 @@ pub fn train_classifier(
             })?;
             let net = apply(fresh, &checkpoint.tensors).map_err(|p| refusal(&last, p, OTHER_ARCHITECTURE))?;
             let state = checkpoint.part("optimizer.");
+            average = settings.average.map(|a| Average::restore(a, checkpoint.part("average.")));
             (net, Adam::restore(settings.adam.clone(), progress.step, &state, &device), progress)
         }
-        Err(TrainError::Missing { .. }) => (fresh, Adam::new(settings.adam.clone()), Progress::default()),
+        Err(TrainError::Missing { .. }) => {
+            let net = match &settings.start_from {
+                Some(path) => start_from(fresh, path)?,
+                None => fresh,
+            };
+            (net, Adam::new(settings.adam.clone()), Progress::default())
+        }
         Err(error) => return Err(error),
     };
     let per_epoch = steps_per_epoch(train.len(), settings.batch);
@@ -135,6 +148,7 @@ pub fn train_classifier(
     }
     session.write_config(config)?;
 
+    let changes = Changes::new(config, latents, &train, session)?;
     let positive_weights = positive_weights(latents, &train, settings.largest_positive_weight);
     let mut events = EventWriter::create(&folder)?;
     let listener = session.progress();
@@ -146,7 +160,10 @@ pub fn train_classifier(
 
     while progress.step < total {
         let indices = batch_of_step(&train, settings.batch, order, progress.step);
-        let batch = Batch::new(latents, &indices, &device);
+        let batch = match &changes {
+            Some(changes) => changes.batch(latents, &indices, progress.step / per_epoch, &device),
+            None => Batch::new(latents, &indices, &device),
+        };
         let (logits, ranges) = net.forward_watched(batch.latents);
         let weights = positive_weights.as_ref().map(|w| Tensor::<1>::from_floats(w.as_slice(), &device));
         let loss = masked_bce(logits, batch.targets, batch.known, weights);
@@ -173,6 +190,9 @@ pub fn train_classifier(
             .map_err(|e| not_finite("gradient", e.norm, format!(" in {}", e.parameter)))?;
         net = next;
         progress.step = step;
+        if let Some(average) = average.as_mut().filter(|average| average.is_due(step)) {
+            average.add(step, collect(&net));
+        }
         progress.seconds = earlier + meter.seconds();
         sums.add(value, penalty, norm, &ranges.names, &largest);
         listener.step(progress.step, &meter.add(indices.len(), value));
@@ -180,7 +200,11 @@ pub fn train_classifier(
         let epoch_ends = progress.step.is_multiple_of(per_epoch);
         if epoch_ends {
             let epoch = progress.step / per_epoch;
-            let metrics = measure(&net.valid(), latents, &validation)?;
+            let mut judged = net.valid();
+            if let Some(weights) = average.as_ref().and_then(Average::weights) {
+                judged = apply(judged, weights).map_err(|p| refusal(&last, p, OTHER_ARCHITECTURE))?;
+            }
+            let metrics = measure(&judged, latents, &validation)?;
             let macro_auroc = metrics.macro_.auroc.unwrap_or(f64::NAN);
             let mut figures = sums.take();
             figures.push(("validation/macro_auroc".into(), macro_auroc));
@@ -192,7 +216,7 @@ pub fn train_classifier(
             progress.history.push(progress.step, named());
             let best = progress.best.as_ref().and_then(|best| best.macro_.auroc).unwrap_or(f64::NEG_INFINITY);
             if progress.best.is_none() || macro_auroc > best {
-                let checkpoint = model_checkpoint(config, &model, latents, &net, &metrics, epoch);
+                let checkpoint = model_checkpoint(config, &model, latents, &judged, &metrics, epoch);
                 progress.best_digest = checkpoint.save(&session.classifier_model())?;
                 progress.best_epoch = epoch;
                 progress.best = Some(metrics);
@@ -209,7 +233,14 @@ pub fn train_classifier(
                 tensors: collect(&net),
             };
             checkpoint.add_part("optimizer.", optimizer.state());
+            if let Some(weights) = average.as_ref().and_then(Average::weights) {
+                checkpoint.add_part("average.", weights.clone());
+            }
             checkpoint.save(&last)?;
+            let epoch = progress.step / per_epoch;
+            if epoch_ends && settings.keep_every.is_some_and(|every| epoch.is_multiple_of(every.max(1))) {
+                checkpoint.save(&folder.join(format!("epoch-{epoch}.safetensors")))?;
+            }
         }
         if interrupted {
             listener.finish(&format!("classifier: stopped at step {}", progress.step));
@@ -313,8 +344,63 @@ pub fn evaluate(classifier: &LoadedClassifier, latents: &LatentSet, split: Split
     metrics_of(latents, &indices, &scores)
 }
 
+/// The largest pre-activation of every layer on one split of the latents, in the order in which layers run.
+///
+/// # Errors
+///
+/// The latents do not have the shape that the network expects, or its configuration cannot be used.
+pub(crate) fn ranges(
+    classifier: &LoadedClassifier,
+    latents: &LatentSet,
+    split: Split,
+) -> Result<Vec<LayerRange>> {
+    let indices = latents.indices(split);
+    // Refuses latents of another shape.
+    logits(&classifier.net, &classifier.config, latents, &indices[..indices.len().min(1)])?;
+    let device = classifier.net.devices().into_iter().next().unwrap_or_default();
+    let mut layers: Vec<LayerRange> = Vec::new();
+    for batch in indices.chunks(BATCH) {
+        let (_, seen) = classifier.net.forward_watched(Batch::new(latents, batch, &device).latents);
+        let largest = seen.largest.into_data().iter::<f32>().map(f64::from).collect::<Vec<_>>();
+        if layers.is_empty() {
+            let interval = |name: &str| {
+                let config = &classifier.config;
+                if name.ends_with(".gate") { config.gate.interval } else { config.activation.interval }
+            };
+            let layer = |name: String| LayerRange { interval: interval(&name), layer: name, largest: 0.0 };
+            layers = seen.names.into_iter().map(layer).collect();
+        }
+        for (layer, largest) in layers.iter_mut().zip(largest) {
+            // A NaN stays: no comparison replaces it.
+            if largest > layer.largest || largest.is_nan() {
+                layer.largest = largest;
+            }
+        }
+    }
+    Ok(layers)
+}
+
 const OTHER_ARCHITECTURE: &str =
     "the checkpoint is of another architecture: train again, or give the right file";
+
+/// A fresh network with the weights of a trained one, whose activations may differ: coefficients that the other one does
+/// not have keep their start, close to ReLU.
+fn start_from(fresh: Classifier, path: &Path) -> Result<Classifier> {
+    let donor = Checkpoint::load(path, Kind::Classifier)?;
+    let mut state = collect(&fresh);
+    for (name, weights) in &mut state {
+        match donor.tensors.get(name) {
+            Some(found) if found.0 == weights.0 => weights.clone_from(found),
+            Some(found) => {
+                let problem = format!("tensor {name:?}: expected shape {:?}, found {:?}", weights.0, found.0);
+                return Err(refusal(path, problem, OTHER_ARCHITECTURE));
+            }
+            None if name.ends_with("coefficients") => {}
+            None => return Err(refusal(path, format!("it has no tensor {name:?}"), OTHER_ARCHITECTURE)),
+        }
+    }
+    apply(fresh, &state).map_err(|p| refusal(path, p, OTHER_ARCHITECTURE))
+}
 
 fn refuse_model(error: classifier::ClassifierError) -> TrainError {
     TrainError::Classifier(error.to_string())
@@ -401,6 +487,61 @@ impl Batch {
     }
 }
 
+/// Training latents changed a little, each time differently: drawn among encodings of changed films, and shifted.
+struct Changes {
+    shift: usize,
+    seed: u64,
+    copies: Vec<LatentSet>,
+    /// Where each film stands in the copies, by its index in the latents.
+    rows: BTreeMap<usize, usize>,
+}
+
+impl Changes {
+    fn new(
+        config: &Config,
+        latents: &LatentSet,
+        train: &[usize],
+        session: &Session<'_>,
+    ) -> Result<Option<Self>> {
+        let Some(augment) = config.classifier.train.augment else { return Ok(None) };
+        Ok(Some(Self {
+            shift: augment.shift,
+            seed: derived_seed(config.run.seed, "changed latents", 0),
+            copies: encode_copies(config, latents, augment.copies, augment.films, session)?,
+            rows: train.iter().enumerate().map(|(row, &film)| (film, row)).collect(),
+        }))
+    }
+
+    fn batch(&self, set: &LatentSet, indices: &[usize], epoch: u64, device: &Device) -> Batch {
+        let mut batch = Batch::new(set, indices, device);
+        let mut values = Vec::with_capacity(indices.len() * set.latent_len());
+        for &film in indices {
+            let mut rng = ChaCha8Rng::seed_from_u64(Augmentation::seed(self.seed, epoch, film));
+            let latent = match rng.random_range(0..=self.copies.len()).checked_sub(1) {
+                Some(copy) => self.copies[copy].latent(self.rows[&film]),
+                None => set.latent(film),
+            };
+            let mut step = || rng.random_range(0..=2 * self.shift) as isize - self.shift as isize;
+            let (down, right) = (step(), step());
+            shifted(latent, [set.height, set.width], [down, right], &mut values);
+        }
+        let shape = [indices.len(), set.channels, set.height, set.width];
+        batch.latents = Tensor::from_data(TensorData::new(values, shape), device);
+        batch
+    }
+}
+
+/// Appends a latent moved down and right; cells from outside repeat the edge.
+fn shifted(latent: &[f32], [height, width]: [usize; 2], [down, right]: [isize; 2], out: &mut Vec<f32>) {
+    let from = |to: usize, step: isize, end: usize| to.saturating_add_signed(-step).min(end - 1);
+    for channel in latent.chunks_exact(height * width) {
+        for y in 0..height {
+            let row = &channel[from(y, down, height) * width..][..width];
+            out.extend((0..width).map(|x| row[from(x, right, width)]));
+        }
+    }
+}
+
 /// Sums of figures over an epoch.
 #[derive(Default)]
 struct Sums {
@@ -432,5 +573,24 @@ impl Sums {
         ];
         figures.extend(sums.largest.into_iter().map(|(name, value)| (format!("largest/{name}"), value)));
         figures
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shifts_repeat_the_edge() {
+        let latent = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0];
+        let moved = |by| {
+            let mut out = Vec::new();
+            shifted(&latent, [2, 3], by, &mut out);
+            out
+        };
+        assert_eq!(moved([0, 0]), latent);
+        assert_eq!(moved([0, 1])[..6], [1.0, 1.0, 2.0, 4.0, 4.0, 5.0]);
+        assert_eq!(moved([-1, 0])[6..], [40.0, 50.0, 60.0, 40.0, 50.0, 60.0]);
+        assert_eq!(moved([9, -9])[..6], [3.0; 6]);
     }
 }

@@ -10,14 +10,14 @@ use std::path::PathBuf;
 
 use burn::tensor::Device;
 use classifier::ClassifierConfig;
-use datasets::DataConfig;
+use datasets::{Augmentation, DataConfig};
 use serde::{Deserialize, Serialize};
 use vqgan::{
     DiscriminatorConfig, VqganConfig,
     loss::{AdversarialLoss, ReconstructionLoss},
 };
 
-use crate::{Result, TrainError, optimizer::AdamConfig, schedule::Schedule};
+use crate::{Result, TrainError, average::AverageConfig, optimizer::AdamConfig, schedule::Schedule};
 
 pub use read::{parse, read, section};
 
@@ -134,6 +134,15 @@ pub struct VqganTraining {
     /// The discriminator; left out, there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub discriminator: Option<DiscriminatorTraining>,
+    /// Small changes to training films; left out, none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub augment: Option<Augmentation>,
+    /// Averages the weights over steps; the average is validated and kept. Left out, the last weights are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub average: Option<AverageConfig>,
+    /// Keep a checkpoint `step-N.safetensors` after so many steps; left out, none besides best and last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_every: Option<u64>,
     /// Validate after so many steps, and at the end.
     pub validate_every: u64,
     /// At most so many validation films are reconstructed each time.
@@ -213,9 +222,39 @@ pub struct ClassifierTraining {
     /// Weight of the penalty on pre-activations outside their interval (0).
     #[serde(default)]
     pub range_penalty: f64,
+    /// Changes to training latents; left out, none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub augment: Option<LatentAugmentation>,
+    /// Averages the weights over steps; the average is validated and kept. Left out, the last weights are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub average: Option<AverageConfig>,
+    /// A classifier of the same shape, up to its activations, whose weights training starts from: a ReLU twin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_from: Option<PathBuf>,
+    /// Keep a checkpoint `epoch-N.safetensors` after so many epochs; left out, none besides best and last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_every: Option<u64>,
     /// Whether rare findings weigh more: each label's positives count `negatives / positives`, at most this (1: no).
     #[serde(default = "one")]
     pub largest_positive_weight: f64,
+}
+
+/// Changes to the latents that a classifier is trained on.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LatentAugmentation {
+    /// Shifts a latent by up to so many cells along each axis; cells from outside repeat the edge. 2.
+    pub shift: usize,
+    /// Encodes every training film so many times more, changed as `films` says, and draws one of them. 0.
+    pub copies: usize,
+    /// How films are changed before they are encoded again.
+    pub films: Augmentation,
+}
+
+impl Default for LatentAugmentation {
+    fn default() -> Self {
+        Self { shift: 2, copies: 0, films: Augmentation::default() }
+    }
 }
 
 fn vqgan_adam() -> AdamConfig {
@@ -274,6 +313,25 @@ impl Config {
         positive("classifier.train.epochs", classifier.epochs as f64)?;
         positive("classifier.train.batch", classifier.batch as f64)?;
         positive("classifier.train.learning_rate", classifier.learning_rate)?;
+        for (field, average) in
+            [("vqgan.train.average", vqgan.average), ("classifier.train.average", classifier.average)]
+        {
+            if average.is_some_and(|a| !(0.0..1.0).contains(&a.decay) || a.every == 0) {
+                let expected = "decay must be at least 0 and below 1, every at least 1".to_owned();
+                return Err(TrainError::Value { field, found: format!("{average:?}"), expected });
+            }
+        }
+        if let Some(augment) = &vqgan.augment {
+            augment.check("vqgan.train.augment")?;
+        }
+        if let Some(augment) = &classifier.augment {
+            augment.films.check("classifier.train.augment.films")?;
+            if augment.shift > 64 || augment.copies > 64 {
+                let found = format!("{augment:?}");
+                let expected = "shift and copies must be at most 64".to_owned();
+                return Err(TrainError::Value { field: "classifier.train.augment", found, expected });
+            }
+        }
         self.classifier_model(self.vqgan.model.latent_shape(), 1)?;
         if self.vqgan.model.side != self.data.side {
             return Err(TrainError::Value {

@@ -1,13 +1,15 @@
 //! Films on their way into a training step: decoded ahead of it, kept where they fit into memory.
 
 use std::{
+    cell::Cell,
     collections::VecDeque,
     sync::{Arc, OnceLock, mpsc},
     thread,
+    time::{Duration, Instant},
 };
 
 use burn::tensor::{Device, Tensor, TensorData};
-use datasets::{DataError, FilmDataset};
+use datasets::{Augmentation, DataError, FilmDataset};
 
 use crate::Result;
 
@@ -67,19 +69,33 @@ impl Films {
     /// Reads the given batches ahead of their use, in their order.
     #[must_use]
     pub fn read_ahead(&self, batches: impl Iterator<Item = Vec<usize>> + Send + 'static) -> Batches {
+        self.read_ahead_changed(batches.map(|batch| (batch, 0)), None)
+    }
+
+    /// As [`Films::read_ahead`], each film changed as its epoch and the seed say.
+    #[must_use]
+    pub fn read_ahead_changed(
+        &self,
+        batches: impl Iterator<Item = (Vec<usize>, u64)> + Send + 'static,
+        change: Option<(Augmentation, u64)>,
+    ) -> Batches {
         let (send, receive) = mpsc::sync_channel(AHEAD);
         let films = self.clone();
         let side = self.dataset.side();
         thread::spawn(move || {
-            for indices in batches {
-                let pixels = films.pixels(&indices);
+            for (indices, epoch) in batches {
+                let mut pixels = films.pixels(&indices);
+                if let (Some((change, seed)), Ok(pixels)) = (&change, &mut pixels) {
+                    let seeds = indices.iter().map(|&film| Augmentation::seed(*seed, epoch, film));
+                    change.apply_all(pixels, side, &seeds.collect::<Vec<_>>());
+                }
                 let failed = pixels.is_err();
                 if send.send((indices, pixels)).is_err() || failed {
                     break;
                 }
             }
         });
-        Batches { receive, side }
+        Batches { receive, side, waited: Cell::new(Duration::ZERO) }
     }
 }
 
@@ -90,6 +106,7 @@ type Decoded = (Vec<usize>, std::result::Result<Vec<f32>, DataError>);
 pub struct Batches {
     receive: mpsc::Receiver<Decoded>,
     side: usize,
+    waited: Cell<Duration>,
 }
 
 impl Batches {
@@ -99,9 +116,20 @@ impl Batches {
     ///
     /// A film cannot be read.
     pub fn next(&self, device: &Device) -> Result<Option<(Vec<usize>, Tensor<4>)>> {
-        let Ok((indices, pixels)) = self.receive.recv() else { return Ok(None) };
+        let started = Instant::now();
+        let received = self.receive.recv();
+        self.waited.set(self.waited.get() + started.elapsed());
+        let Ok((indices, pixels)) = received else { return Ok(None) };
         let tensor = to_tensor(pixels?, self.side, device);
         Ok(Some((indices, tensor)))
+    }
+}
+
+impl Batches {
+    /// How long [`Batches::next`] has waited for films so far, the first batch included.
+    #[must_use]
+    pub fn waited(&self) -> Duration {
+        self.waited.get()
     }
 }
 

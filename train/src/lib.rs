@@ -9,6 +9,7 @@
 //! | [`encode_latents`] | films, the VQGAN | `latents.safetensors` |
 //! | [`train_classifier`] | latents | `classifier/model.safetensors` |
 //! | [`evaluate`] | latents, the classifier | figures |
+//! | [`test_report`] | test films, both networks | `test.json`, `test.csv` |
 //!
 //! Invariants:
 //!
@@ -17,11 +18,13 @@
 //! - Weights are kept by validation films; test films are looked at by [`evaluate`] alone.
 //! - A file is whole or absent ([`files`]); a checkpoint says what it is and is checked when read ([`checkpoint`]).
 
+pub mod average;
 pub mod checkpoint;
 pub mod config;
 pub mod files;
 pub mod films;
 pub mod history;
+pub mod import;
 pub mod optimizer;
 pub mod picture;
 pub mod progress;
@@ -34,14 +37,16 @@ mod classifier_stage;
 mod encode;
 mod error;
 mod session;
+mod test_report;
 mod vqgan_stage;
 
 pub use classifier_stage::{
     ClassifierReport, LoadedClassifier, evaluate, load_classifier, logits, train_classifier,
 };
 pub use config::Config;
-pub use encode::encode_latents;
+pub use encode::{encode_copies, encode_latents};
 pub use error::{Result, TrainError};
 pub use progress::{Progress, Terminal};
 pub use session::Session;
+pub use test_report::{Baseline, LayerRange, TestReport, test_report, with_intervals};
 pub use vqgan_stage::{VqganFigures, VqganReport, load_vqgan, train_vqgan};

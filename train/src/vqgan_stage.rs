@@ -17,14 +17,16 @@ use serde_json::{Value, json};
 use vqgan::{Vqgan, VqganConfig, codebook::CodeUsage};
 
 pub use evaluation::VqganFigures;
+pub(crate) use evaluation::evaluate as evaluate_vqgan;
 
 use crate::{
     Config, Result, Session, TrainError,
+    average::Average,
     checkpoint::{Checkpoint, Kind, refusal},
     films::Films,
     history::History,
     progress::Meter,
-    sampler::{batch_of_step, derived_seed},
+    sampler::{batch_of_step, derived_seed, steps_per_epoch},
     session::{check_same_run, fingerprint},
     state::{apply, collect, seeded},
     tensorboard::EventWriter,
@@ -88,9 +90,11 @@ pub fn train_vqgan(config: &Config, session: &Session<'_>) -> Result<VqganReport
         ("vqgan", json!(config.vqgan)),
     ]);
     let device = config.run.device()?.autodiff();
+    let mut average = settings.average.map(Average::new);
     let (mut trainer, mut progress) = match Checkpoint::load(&last, Kind::Vqgan) {
         Ok(checkpoint) => {
             check_same_run(&last, &checkpoint, &fingerprint)?;
+            average = settings.average.map(|a| Average::restore(a, checkpoint.part("average.")));
             restore(config, &checkpoint, &last, &device)?
         }
         Err(TrainError::Missing { .. }) => (Trainer::new(config, &device)?, Progress::default()),
@@ -107,8 +111,11 @@ pub fn train_vqgan(config: &Config, session: &Session<'_>) -> Result<VqganReport
     let mut events = EventWriter::create(&folder)?;
     let seed = derived_seed(config.run.seed, "vqgan order", 0);
     let (order, batch, first) = (train.clone(), settings.batch, progress.step);
-    let batches =
-        films.read_ahead((first..settings.steps).map(move |step| batch_of_step(&order, batch, seed, step)));
+    let per_epoch = steps_per_epoch(train.len(), settings.batch);
+    let change = settings.augment.map(|change| (change, derived_seed(config.run.seed, "vqgan films", 0)));
+    let steps =
+        (first..settings.steps).map(move |step| (batch_of_step(&order, batch, seed, step), step / per_epoch));
+    let batches = films.read_ahead_changed(steps, change);
     let listener = session.progress();
     listener.start("VQGAN", settings.steps, progress.step);
     let mut meter = Meter::new();
@@ -119,23 +126,35 @@ pub fn train_vqgan(config: &Config, session: &Session<'_>) -> Result<VqganReport
         let step = progress.step;
         if trainer.codebook_is_due(step) {
             trainer.start_codebook(&films, &train, config.run.seed)?;
+            if let Some(average) = &mut average {
+                average.reset();
+            }
             listener.note("codebook started from the encoder's outputs");
         }
         let losses = trainer.step(x, step, config.run.seed)?;
         progress.step += 1;
+        if let Some(average) = average.as_mut().filter(|average| average.is_due(progress.step)) {
+            average.add(progress.step, collect(&trainer.net));
+        }
         progress.seconds = earlier + meter.seconds();
         averages.add(&losses);
         listener.step(progress.step, &meter.add(indices.len(), losses.reconstruction));
 
         let at_end = progress.step == settings.steps;
         if progress.step.is_multiple_of(LOG_EVERY) || at_end {
-            let figures = averages.take();
+            let mut figures = averages.take();
+            // The first batch is waited for by everybody; what matters is that the share falls from there.
+            let waited = batches.waited().as_secs_f64() / meter.seconds().max(1e-9);
+            figures.push(("train/share_of_time_waiting_for_films".into(), waited));
             events.scalars(progress.step, figures.iter().map(|(name, value)| (name.as_str(), *value)))?;
             progress.history.push(progress.step, figures.iter().map(|(name, value)| (name.as_str(), *value)));
         }
         let validate = progress.step.is_multiple_of(settings.validate_every) || at_end;
         if validate {
-            let net = trainer.net_for_inference();
+            let mut net = trainer.net_for_inference();
+            if let Some(weights) = average.as_ref().and_then(Average::weights) {
+                net = apply(net, weights).map_err(|problem| refusal(&last, problem, OTHER_ARCHITECTURE))?;
+            }
             let quantise = trainer.quantises(step);
             let (figures, grid) =
                 evaluation::evaluate(&net, quantise, &films, &validation, config.vqgan.model.codes)?;
@@ -154,7 +173,11 @@ pub fn train_vqgan(config: &Config, session: &Session<'_>) -> Result<VqganReport
         let interrupted = session.interrupted() && !at_end;
         if validate || interrupted || progress.step.is_multiple_of(settings.checkpoint_every) {
             progress.seconds = earlier + meter.seconds();
-            save(config, &trainer, &mut progress, &fingerprint, &last)?;
+            save(config, &trainer, average.as_ref(), &mut progress, &fingerprint, &last)?;
+        }
+        if settings.keep_every.is_some_and(|every| progress.step.is_multiple_of(every.max(1))) {
+            let kept = folder.join(format!("step-{}.safetensors", progress.step));
+            save(config, &trainer, average.as_ref(), &mut progress, &fingerprint, &kept)?;
         }
         if interrupted {
             progress.history.save(&folder)?;
@@ -213,6 +236,7 @@ fn model_checkpoint(config: &Config, net: &Vqgan, figures: &VqganFigures, step: 
 fn save(
     config: &Config,
     trainer: &Trainer,
+    average: Option<&Average>,
     progress: &mut Progress,
     fingerprint: &Value,
     path: &Path,
@@ -227,6 +251,9 @@ fn save(
         tensors: collect(&trainer.net),
     };
     checkpoint.add_part("optimizer.", trainer.optimizer.state());
+    if let Some(weights) = average.and_then(Average::weights) {
+        checkpoint.add_part("average.", weights.clone());
+    }
     if let Some(player) = &trainer.discriminator {
         checkpoint.add_part("optimizer_discriminator.", player.optimizer.state());
         checkpoint.add_part("discriminator.", collect(&player.net));

@@ -16,7 +16,7 @@ use train::{
     checkpoint::{Checkpoint, Kind},
     config, encode_latents, evaluate, load_classifier, load_vqgan,
     progress::StepState,
-    train_classifier, train_vqgan,
+    test_report, train_classifier, train_vqgan,
 };
 
 const TINY: &str = r#"
@@ -155,6 +155,122 @@ fn training_reduces_the_loss_and_leaves_a_complete_run_folder() {
     assert_eq!(evaluate(&classifier, &latents, Split::Validation).unwrap(), report.validation);
     let (model, _) = load_vqgan(&session.vqgan_model(), &Device::flex()).unwrap();
     assert_eq!(model, config.vqgan.model);
+
+    let report = test_report(&config, &latents, &session).unwrap();
+    assert_eq!(report.classifier, evaluate(&classifier, &latents, Split::Test).unwrap());
+    assert_eq!((report.baseline.words, report.baseline.side), (16, 2));
+    assert!((15.0..45.0).contains(&report.baseline.psnr), "{:?}", report.baseline);
+    assert_eq!(report.ranges.len(), 4, "LeNet's activations");
+    assert!(report.ranges.iter().all(|layer| layer.largest > 0.0 && layer.interval == 6.0));
+    let [low, high] = report.intervals.micro.auroc.unwrap();
+    assert!((low..=high).contains(&report.classifier.micro.auroc.unwrap()), "{low} to {high}");
+    let csv = fs::read_to_string(folder.path().join("test.csv")).unwrap();
+    assert!(csv.contains("macro AUROC,") && csv.contains("k-means PSNR,"), "{csv}");
+    assert!(folder.path().join("test.json").exists());
+}
+
+/// Everything that changes films, latents and weights on the way, and a break in the middle: the same bits.
+#[test]
+fn averages_and_augmentation_resume_exactly_too() {
+    let config = tiny(&[
+        "vqgan.train.augment.shift=0.1",
+        "vqgan.train.average.decay=0.9",
+        "vqgan.train.keep_every=6",
+        "classifier.train.augment.copies=2",
+        "classifier.train.average.decay=0.9",
+        "classifier.train.keep_every=2",
+    ]);
+    let folder = tempfile::tempdir().unwrap();
+    let whole = Session::quiet(folder.path().join("whole"));
+    let vqgan = train_vqgan(&config, &whole).unwrap();
+    let latents = encode_latents(&config, &whole).unwrap();
+    let report = train_classifier(&config, &latents, &whole).unwrap();
+    for kept in ["vqgan/step-6", "vqgan/step-12", "classifier/epoch-2", "latents-2"] {
+        assert!(whole.dir().join(format!("{kept}.safetensors")).exists(), "{kept}");
+    }
+    let plain = Session::quiet(folder.path().join("plain"));
+    assert_ne!(train_vqgan(&tiny(&[]), &plain).unwrap().digest, vqgan.digest, "the changes change something");
+
+    let dir = folder.path().join("broken");
+    let interrupted = |stop: u64, run: &dyn Fn(&Session<'_>) -> TrainError| {
+        let flag = Arc::new(AtomicBool::new(false));
+        let listener = StopAfter(stop, Arc::clone(&flag));
+        let stopped = run(&Session::new(&dir, &listener, flag));
+        assert!(matches!(stopped, TrainError::Interrupted { .. }), "{stopped}");
+    };
+    interrupted(8, &|session| train_vqgan(&config, session).unwrap_err());
+    let session = Session::quiet(&dir);
+    assert_eq!(train_vqgan(&config, &session).unwrap().digest, vqgan.digest);
+    let latents = encode_latents(&config, &session).unwrap();
+    interrupted(7, &|session| train_classifier(&config, &latents, session).unwrap_err());
+    assert_eq!(train_classifier(&config, &latents, &session).unwrap().digest, report.digest);
+}
+
+/// A polynomial network starts from the weights of its ReLU twin, and nothing else does.
+#[test]
+fn polynomials_start_from_a_relu_twin() {
+    let folder = tempfile::tempdir().unwrap();
+    let relu = Session::quiet(folder.path().join("relu"));
+    let config = tiny(&["vqgan.train.steps=6", "classifier.model.activation.kind=\"relu\""]);
+    train_vqgan(&config, &relu).unwrap();
+    let latents = encode_latents(&config, &relu).unwrap();
+    train_classifier(&config, &latents, &relu).unwrap();
+    let twin = format!("classifier.train.start_from={:?}", relu.classifier_model());
+    let tuned = tiny(&["vqgan.train.steps=6", "classifier.train.learning_rate=1e-9", &twin]);
+    let poly = Session::quiet(folder.path().join("poly"));
+    train_classifier(&tuned, &latents, &poly).unwrap();
+    let (a, b) = (
+        tensors(relu.classifier_model(), Kind::Classifier),
+        tensors(poly.classifier_model(), Kind::Classifier),
+    );
+    assert!(b.contains_key("features.0.act.coefficients") && !a.contains_key("features.0.act.coefficients"));
+    let difference =
+        |name: &str| a[name].1.iter().zip(&b[name].1).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(difference("features.0.conv.weight") < 1e-6 && difference("head.weight") < 1e-6);
+    let wide = tiny(&["classifier.model.width_divisor=4", &twin]);
+    let refused = train_classifier(&wide, &latents, &Session::quiet(folder.path().join("wide"))).unwrap_err();
+    assert!(refused.to_string().contains("expected shape"), "{refused}");
+}
+
+/// The activations that nothing is trained in learn too, inside their interval.
+#[test]
+fn square_and_chebyshev_activations_train() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = Session::quiet(folder.path().join("first"));
+    train_vqgan(&tiny(&["vqgan.train.steps=6"]), &first).unwrap();
+    let latents = encode_latents(&tiny(&["vqgan.train.steps=6"]), &first).unwrap();
+    for kind in ["square", "chebyshev-relu"] {
+        let kind_set = format!("classifier.model.activation.kind={kind:?}");
+        let config = tiny(&[&kind_set, "classifier.train.epochs=10", "classifier.train.range_penalty=1.0"]);
+        let session = Session::quiet(folder.path().join(kind));
+        train_classifier(&config, &latents, &session).unwrap();
+        let path = session.classifier_dir().join("metrics.json");
+        let rows = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+        let losses = train::history::History { rows }.column("train/loss");
+        assert!(losses.last().unwrap().1 < losses[0].1, "{kind}: {losses:?}");
+    }
+}
+
+/// A disk that is full: the error names the file, and what was there before is whole.
+#[test]
+fn a_full_disk_loses_nothing() {
+    let full = Path::new("/dev/full");
+    if !full.exists() {
+        println!("skipped: no /dev/full");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let session = Session::quiet(folder.path());
+    let config = tiny(&["vqgan.train.steps=6"]);
+    train_vqgan(&config, &session).unwrap();
+    let before = fs::read(session.vqgan_model()).unwrap();
+    // The folder takes no new file any more, which is what a full disk looks like to a writer of temporary files.
+    let taken = folder.path().join("classifier");
+    std::os::unix::fs::symlink(full, &taken).unwrap();
+    let latents = encode_latents(&config, &session).unwrap();
+    let refused = train_classifier(&config, &latents, &session).unwrap_err().to_string();
+    assert!(refused.contains("classifier") && refused.contains("could not"), "{refused}");
+    assert_eq!(fs::read(session.vqgan_model()).unwrap(), before);
 }
 
 #[test]

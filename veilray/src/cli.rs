@@ -45,6 +45,9 @@ pub enum Command {
     Infer(InferArguments),
     /// Client: decrypt results and print the probability of each finding.
     Decrypt(DecryptArguments),
+    /// Measure both networks on the test films, in the clear: reconstruction against k-means, AUROC and F1 with
+    /// confidence intervals, ranges of the activations.
+    Test(RunArguments),
     /// Compare clear and encrypted results over held-out films: logits, AUROC, time.
     Eval(RunArguments),
     /// Read a whole data set and say what is in it and what is wrong with it.
@@ -60,6 +63,8 @@ pub enum Command {
 pub enum TrainCommand {
     /// The VQGAN that compresses films into latents.
     Vqgan(RunArguments),
+    /// Take the VQGAN from a PyTorch checkpoint in the layout of taming-transformers instead of training one.
+    ImportVqgan(ImportArguments),
     /// The classifier on latents.
     Classifier(RunArguments),
 }
@@ -83,6 +88,17 @@ pub struct RunArguments {
     /// Run folder; overrides `run.dir` of the configuration.
     #[arg(long, short, value_name = "DIR")]
     pub out: Option<PathBuf>,
+}
+
+/// Arguments of `train import-vqgan`.
+#[derive(Debug, Args)]
+pub struct ImportArguments {
+    /// The run, whose `[vqgan.model]` describes the network of the file.
+    #[command(flatten)]
+    pub run: RunArguments,
+    /// The checkpoint: `.ckpt`, `.pt` or `.safetensors`.
+    #[arg(long, value_name = "FILE")]
+    pub from: PathBuf,
 }
 
 /// Arguments of `demo`.

@@ -46,6 +46,9 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Train { network: TrainCommand::Vqgan(arguments) } => {
             stages::train::vqgan(&context, &arguments)
         }
+        Command::Train { network: TrainCommand::ImportVqgan(arguments) } => {
+            stages::train::import(&context, &arguments)
+        }
         Command::Train { network: TrainCommand::Classifier(arguments) } => {
             stages::train::classifier(&context, &arguments)
         }
@@ -55,6 +58,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Encrypt(arguments) => stages::encrypt::run(&context, &arguments),
         Command::Infer(arguments) => stages::infer::run(&context, &arguments),
         Command::Decrypt(arguments) => stages::decrypt::run(&context, &arguments),
+        Command::Test(arguments) => stages::test::run(&context, &arguments),
         Command::Eval(arguments) => stages::eval::run(&context, &arguments),
         Command::Data { action: DataCommand::Check(arguments) } => stages::data::check(&context, &arguments),
     }

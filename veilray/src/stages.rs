@@ -9,6 +9,7 @@ pub mod eval;
 pub mod export;
 pub mod infer;
 pub mod keygen;
+pub mod test;
 pub mod train;
 
 use std::path::{Path, PathBuf};

@@ -9,6 +9,7 @@
 
 use rand::{RngExt, SeedableRng, seq::index};
 use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 
 /// Centres of `codes` clusters of `points` (row-major, `dim` values each) after `iterations` of Lloyd's
 /// algorithm, row-major.
@@ -38,8 +39,10 @@ pub fn kmeans(points: &[f32], dim: usize, codes: usize, iterations: usize, seed:
     for _ in 0..iterations {
         let mut sums = vec![0f64; codes * dim];
         let mut members = vec![0usize; codes];
-        for point in points.chunks_exact(dim) {
-            let nearest = nearest(point, &centres, dim);
+        // Looking is parallel, adding is in the order of the points.
+        let chosen: Vec<usize> =
+            points.par_chunks_exact(dim).map(|point| nearest(point, &centres, dim)).collect();
+        for (point, nearest) in points.chunks_exact(dim).zip(chosen) {
             members[nearest] += 1;
             for (sum, value) in sums[nearest * dim..].iter_mut().zip(point) {
                 *sum += f64::from(*value);
@@ -69,6 +72,48 @@ fn nearest(point: &[f32], centres: &[f32], dim: usize) -> usize {
         }
     }
     best.0
+}
+
+/// Words of `side x side` pixels: the codebook that needs no network, and the baseline of every other.
+#[derive(Clone, Debug)]
+pub struct Words {
+    side: usize,
+    centres: Vec<f32>,
+}
+
+impl Words {
+    /// The k-means words of `patches`, row-major with `side * side` values each.
+    ///
+    /// # Panics
+    ///
+    /// As [`kmeans`].
+    #[must_use]
+    pub fn learn(patches: &[f32], side: usize, words: usize, iterations: usize, seed: u64) -> Self {
+        Self { side, centres: kmeans(patches, side * side, words, iterations, seed) }
+    }
+
+    /// The patches of a film of `film_side x film_side` pixels, row by row; what is left at the edges is left out.
+    pub fn patches(film: &[f32], film_side: usize, side: usize) -> impl Iterator<Item = Vec<f32>> + '_ {
+        let across = film_side / side;
+        (0..across * across).map(move |i| {
+            let (top, left) = (i / across * side, i % across * side);
+            (0..side).flat_map(|y| &film[(top + y) * film_side + left..][..side]).copied().collect()
+        })
+    }
+
+    /// Mean squared difference between a film and the nearest words of its patches.
+    #[must_use]
+    pub fn mean_squared_error(&self, film: &[f32], film_side: usize) -> f64 {
+        let dim = self.side * self.side;
+        let (mut sum, mut count) = (0.0, 0usize);
+        for patch in Self::patches(film, film_side, self.side) {
+            let word = nearest(&patch, &self.centres, dim);
+            let word = &self.centres[word * dim..][..dim];
+            sum += patch.iter().zip(word).map(|(a, b)| f64::from((a - b) * (a - b))).sum::<f64>();
+            count += dim;
+        }
+        sum / count.max(1) as f64
+    }
 }
 
 /// How often each code was chosen.
@@ -172,6 +217,18 @@ pub fn revive(codebook: &mut [f32], dim: usize, dead: &[usize], candidates: &[f3
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_are_the_patches_where_there_are_as_many() {
+        let film: Vec<f32> = (0..64).map(|i| ((i / 8 / 4 * 2 + i % 8 / 4) as f32) / 4.0).collect();
+        let patches: Vec<f32> = Words::patches(&film, 8, 4).flatten().collect();
+        assert_eq!(patches.len(), 64);
+        assert_eq!(patches[16..32], [0.25; 16]);
+        assert!(Words::learn(&patches, 4, 4, 3, 1).mean_squared_error(&film, 8) < 1e-12);
+        // One word is the mean: the variance is left.
+        let error = Words::learn(&patches, 4, 1, 3, 1).mean_squared_error(&film, 8);
+        assert!((error - 0.078_125).abs() < 1e-6, "{error}");
+    }
 
     #[test]
     fn kmeans_finds_separate_clusters() {

@@ -1,9 +1,9 @@
-//! `veilray train vqgan` and `veilray train classifier`.
+//! `veilray train vqgan`, `veilray train import-vqgan` and `veilray train classifier`.
 
 use anyhow::Result;
 use train::{encode_latents, train_classifier, train_vqgan};
 
-use crate::cli::RunArguments;
+use crate::cli::{ImportArguments, RunArguments};
 use crate::context::{Context, configuration};
 
 /// Trains the VQGAN of a configuration.
@@ -22,6 +22,19 @@ pub fn vqgan(context: &Context, arguments: &RunArguments) -> Result<()> {
         session.vqgan_model().display()
     ));
     context.say(&format!("next: veilray encode --config {}", arguments.config.display()));
+    Ok(())
+}
+
+/// Takes the VQGAN of a configuration from a PyTorch checkpoint.
+///
+/// # Errors
+/// As [`train::import::import_vqgan`].
+pub fn import(context: &Context, arguments: &ImportArguments) -> Result<()> {
+    let config = configuration(&arguments.run)?;
+    let session = context.session(&config.run.dir);
+    train::import::import_vqgan(&config, &session, &arguments.from)?;
+    context.say(&format!("VQGAN of {} -> {}", arguments.from.display(), session.vqgan_model().display()));
+    context.say(&format!("next: veilray encode --config {}", arguments.run.config.display()));
     Ok(())
 }
 

@@ -1,0 +1,206 @@
+//! Both networks on the test films, once they are trained: the figures that a paper would print.
+//!
+//! | figure | against |
+//! |---|---|
+//! | PSNR, SSIM, codes in use of the VQGAN | k-means: as many words of `f x f` pixels as the codebook has, at the same rate |
+//! | AUROC and F1 of the classifier, with 95 % intervals over patients | |
+//! | the largest pre-activation of each layer | the interval that its polynomial is meant for |
+//!
+//! Nothing here feeds back into training: weights and epochs were chosen on validation films.
+
+use std::{path::Path, sync::Arc};
+
+use burn::tensor::Device;
+use classifier::{Intervals, Metrics, bootstrap::ROUNDS};
+use datasets::{FilmDataset, LatentSet, Split};
+use serde::{Deserialize, Serialize};
+use vqgan::{codebook::Words, quality::psnr};
+
+use crate::{
+    Config, Result, Session, TrainError, VqganFigures,
+    classifier_stage::{LoadedClassifier, evaluate, load_classifier, logits, ranges},
+    files::write_atomically,
+    films::Films,
+    sampler::derived_seed,
+    vqgan_stage::{evaluate_vqgan, load_vqgan},
+};
+
+/// Patches that the k-means baseline learns from, and its iterations.
+const PATCHES: usize = 65_536;
+const ITERATIONS: usize = 12;
+
+/// The largest pre-activation of one layer on the test films.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LayerRange {
+    /// The activation.
+    pub layer: String,
+    /// The largest magnitude that it saw.
+    pub largest: f64,
+    /// The interval `[-r, r]` that it is meant for.
+    pub interval: f64,
+}
+
+/// k-means on patches: what a codebook of words of `f x f` pixels reconstructs at the VQGAN's rate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Baseline {
+    /// Words.
+    pub words: usize,
+    /// Side of a word in pixels.
+    pub side: usize,
+    /// PSNR on the same films, in dB.
+    pub psnr: f64,
+}
+
+/// All figures of a run on its test films.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TestReport {
+    /// Reconstructions of the test films.
+    pub vqgan: VqganFigures,
+    /// k-means on the same films.
+    pub baseline: Baseline,
+    /// Films in the test split.
+    pub films: usize,
+    /// Metrics of the classifier.
+    pub classifier: Metrics,
+    /// Their 95 % intervals over patients.
+    pub intervals: Intervals,
+    /// The largest pre-activations.
+    pub ranges: Vec<LayerRange>,
+}
+
+impl TestReport {
+    /// The layers whose pre-activations left their interval.
+    #[must_use]
+    pub fn outside(&self) -> Vec<&LayerRange> {
+        self.ranges.iter().filter(|layer| layer.largest.is_nan() || layer.largest > layer.interval).collect()
+    }
+
+    /// Figure, value, low and high end of its interval, as CSV.
+    #[must_use]
+    pub fn csv(&self) -> String {
+        let mut text = String::from("figure,value,low,high\n");
+        let mut row = |name: &str, value: Option<f64>, interval: Option<[f64; 2]>| {
+            let cell = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
+            let (low, high) = (cell(interval.map(|i| i[0])), cell(interval.map(|i| i[1])));
+            text.push_str(&format!("{name},{},{low},{high}\n", cell(value)));
+        };
+        let (m, i) = (&self.classifier, &self.intervals);
+        for (name, pair, interval) in
+            [("macro", m.macro_, i.macro_), ("micro", m.micro, i.micro), ("weighted", m.weighted, i.weighted)]
+        {
+            row(&format!("{name} AUROC"), pair.auroc, interval.auroc);
+            row(&format!("{name} F1"), pair.f1, interval.f1);
+        }
+        for class in &m.classes {
+            let interval = i.classes.get(&class.label).copied().unwrap_or_default();
+            let label = class.label.replace(',', " ");
+            row(&format!("{label} AUROC"), class.pair.auroc, interval.auroc);
+            row(&format!("{label} F1"), class.pair.f1, interval.f1);
+        }
+        row("VQGAN PSNR", Some(self.vqgan.psnr), None);
+        row("VQGAN SSIM", self.vqgan.ssim, None);
+        row("VQGAN codes used", Some(self.vqgan.codes_used), None);
+        row("k-means PSNR", Some(self.baseline.psnr), None);
+        for layer in &self.ranges {
+            row(&format!("largest {}", layer.layer), Some(layer.largest), None);
+        }
+        text
+    }
+}
+
+/// Measures both networks of a run on its test films, and writes `test.json` and `test.csv` into its folder.
+///
+/// # Errors
+///
+/// A network is missing or does not fit the data, a film cannot be read, or there are no test films.
+pub fn test_report(config: &Config, latents: &LatentSet, session: &Session<'_>) -> Result<TestReport> {
+    let device = config.run.device()?;
+    let classifier = load_classifier(&session.classifier_model(), &device)?;
+    let (classifier_metrics, intervals) = with_intervals(&classifier, latents, Split::Test, config.run.seed)?;
+    let ranges = ranges(&classifier, latents, Split::Test)?;
+    let (vqgan, baseline) = reconstruction(config, &session.vqgan_model(), &device)?;
+    let films = latents.indices(Split::Test).len();
+    let report = TestReport { vqgan, baseline, films, classifier: classifier_metrics, intervals, ranges };
+    let json = serde_json::to_string_pretty(&report).unwrap_or_default();
+    write_atomically(&session.dir().join("test.json"), json.as_bytes())?;
+    write_atomically(&session.dir().join("test.csv"), report.csv().as_bytes())?;
+    Ok(report)
+}
+
+/// Metrics of a classifier on a split, and their 95 % intervals over patients; the draws derive from `seed`.
+///
+/// # Errors
+///
+/// As [`evaluate`].
+pub fn with_intervals(
+    classifier: &LoadedClassifier,
+    latents: &LatentSet,
+    split: Split,
+    seed: u64,
+) -> Result<(Metrics, Intervals)> {
+    let metrics = evaluate(classifier, latents, split)?;
+    let indices = latents.indices(split);
+    let scores = logits(&classifier.net, &classifier.config, latents, &indices)?;
+    let labels = indices.iter().map(|&i| latents.labels[i].clone()).collect::<Vec<_>>();
+    let patients = indices.iter().map(|&i| latents.patients[i].clone()).collect::<Vec<_>>();
+    let seed = derived_seed(seed, "bootstrap", 0);
+    let intervals = Intervals::measure(&latents.label_names, &scores, &labels, &patients, 0.0, ROUNDS, seed)
+        .map_err(|e| TrainError::Classifier(e.to_string()))?;
+    Ok((metrics, intervals))
+}
+
+fn reconstruction(config: &Config, model: &Path, device: &Device) -> Result<(VqganFigures, Baseline)> {
+    let dataset = Arc::new(FilmDataset::open(&config.data)?);
+    let split = |split| match dataset.indices(split) {
+        films if films.is_empty() => {
+            Err(TrainError::EmptySplit { split, advice: "check data.limits and the data set's own lists" })
+        }
+        films => Ok(films),
+    };
+    let (train, test) = (split(Split::Train)?, split(Split::Test)?);
+    let films = Films::new(Arc::clone(&dataset));
+    let (shape, net) = load_vqgan(model, device)?;
+    let (figures, _) = evaluate_vqgan(&net, true, &films, &test, shape.codes)?;
+    let words = learn_words(config, &films, &train, shape.downsampling_factor(), shape.codes)?;
+    let side = dataset.side();
+    let mut error = 0.0;
+    for batch in test.chunks(256) {
+        error += films
+            .pixels(batch)?
+            .chunks_exact(side * side)
+            .map(|film| words.mean_squared_error(film, side))
+            .sum::<f64>();
+    }
+    let baseline = Baseline {
+        words: shape.codes,
+        side: shape.downsampling_factor(),
+        psnr: psnr(error / test.len() as f64),
+    };
+    Ok((figures, baseline))
+}
+
+/// k-means of patches of training films, about evenly drawn from all of them.
+fn learn_words(config: &Config, films: &Films, train: &[usize], side: usize, words: usize) -> Result<Words> {
+    let film_side = films.dataset().side();
+    let per_film = (film_side / side).pow(2);
+    let seed = derived_seed(config.run.seed, "k-means words", 0);
+    // Enough films for the patches, evenly spread; of each, every stride-th patch.
+    let wanted = train.len().min(4096);
+    let stride = (wanted * per_film / PATCHES).max(1);
+    let mut patches = Vec::new();
+    for (number, batch) in spread(train, wanted).chunks(256).enumerate() {
+        for (i, film) in films.pixels(batch)?.chunks_exact(film_side * film_side).enumerate() {
+            let first = (number * 256 + i) % stride;
+            Words::patches(film, film_side, side)
+                .skip(first)
+                .step_by(stride)
+                .for_each(|patch| patches.extend(patch));
+        }
+    }
+    Ok(Words::learn(&patches, side, words, ITERATIONS, seed))
+}
+
+/// At most `wanted` of the films, evenly spread over them.
+fn spread(films: &[usize], wanted: usize) -> Vec<usize> {
+    (0..wanted).map(|i| films[i * films.len() / wanted]).collect()
+}

@@ -1,0 +1,87 @@
+//! `veilray test`: both networks on the test films, in the clear.
+
+use anyhow::Result;
+use classifier::metrics::Pair;
+use classifier::{Interval, PairIntervals};
+use train::{TestReport, encode_latents, test_report};
+
+use super::eval::figure;
+use crate::cli::RunArguments;
+use crate::context::{Context, configuration};
+use crate::report::Table;
+
+/// Measures the networks of a configuration on its test films.
+///
+/// # Errors
+/// As [`train::encode_latents`] and [`train::test_report()`].
+pub fn run(context: &Context, arguments: &RunArguments) -> Result<()> {
+    let config = configuration(arguments)?;
+    let session = context.session(&config.run.dir);
+    let latents = encode_latents(&config, &session)?;
+    let report = test_report(&config, &latents, &session)?;
+    for table in tables(&report) {
+        println!("{}", table.to_text());
+    }
+    context.say(&format!("-> {}, test.csv", session.dir().join("test.json").display()));
+    Ok(())
+}
+
+/// The tables of a report: reconstruction, metrics, ranges.
+pub fn tables(report: &TestReport) -> Vec<Table> {
+    let mut pictures = Table::new(
+        &format!("reconstruction of {} test films", report.vqgan.films),
+        &["codebook", "PSNR", "SSIM", "codes in use"],
+    );
+    let (vqgan, baseline) = (&report.vqgan, &report.baseline);
+    pictures.rows.push(vec![
+        "VQGAN".into(),
+        format!("{:.2} dB", vqgan.psnr),
+        figure(vqgan.ssim),
+        format!("{:.0} %", 100.0 * vqgan.codes_used),
+    ]);
+    pictures.rows.push(vec![
+        format!("k-means, {} words of {1} x {1} pixels", baseline.words, baseline.side),
+        format!("{:.2} dB", baseline.psnr),
+        "-".into(),
+        "-".into(),
+    ]);
+
+    let intervals = &report.intervals;
+    let mut metrics = Table::new(
+        &format!(
+            "{} test films of {} patients; 95 % intervals of {} resamples of patients",
+            report.films, intervals.patients, intervals.rounds
+        ),
+        &["finding", "positive", "AUROC", "95 %", "F1", "95 %"],
+    );
+    let mut row = |name: &str, positives: String, pair: Pair, of: PairIntervals| {
+        let (auroc, f1) = (range(of.auroc), range(of.f1));
+        metrics.rows.push(vec![name.into(), positives, figure(pair.auroc), auroc, figure(pair.f1), f1]);
+    };
+    for class in &report.classifier.classes {
+        let of = intervals.classes.get(&class.label).copied().unwrap_or_default();
+        row(&class.label, class.positives.to_string(), class.pair, of);
+    }
+    row("macro", String::new(), report.classifier.macro_, intervals.macro_);
+    row("micro", String::new(), report.classifier.micro, intervals.micro);
+    row("weighted", String::new(), report.classifier.weighted, intervals.weighted);
+
+    let outside = report.outside().len();
+    let caption = match outside {
+        0 => "largest pre-activations on test films: all inside".to_owned(),
+        count => format!("largest pre-activations on test films: {count} layers outside"),
+    };
+    let mut ranges = Table::new(&caption, &["activation", "largest", "interval"]);
+    for layer in &report.ranges {
+        ranges.rows.push(vec![
+            layer.layer.clone(),
+            format!("{:.2}", layer.largest),
+            format!("{}", layer.interval),
+        ]);
+    }
+    vec![pictures, metrics, ranges]
+}
+
+fn range(interval: Option<Interval>) -> String {
+    interval.map_or_else(|| "-".to_owned(), |[low, high]| format!("{low:.3} to {high:.3}"))
+}
