@@ -177,7 +177,9 @@ mod tests {
             assert!(bright.iter().zip(&film).all(|(a, b)| (a - b).abs() < 0.1001));
             let whole = Augmentation::default().apply(&film, side, seed);
             assert!(whole.iter().all(|v| (0.0..=1.0).contains(v)));
-            assert!(centre_of_mass(&whole, side).0 > 36.0, "no flip by default");
+            let in_place = Augmentation { contrast: 0.0, brightness: 0.0, ..Augmentation::default() };
+            let in_place = in_place.apply(&film, side, seed);
+            assert!(centre_of_mass(&in_place, side).0 > 36.0, "no flip by default");
             let flipped = Augmentation { flip: true, ..NONE }.apply(&film, side, seed);
             mirrored += usize::from(centre_of_mass(&flipped, side).0 < 32.0);
         }

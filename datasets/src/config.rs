@@ -52,6 +52,10 @@ pub struct DataConfig {
     #[serde(default = "default_test_fraction")]
     pub test_fraction: f64,
 
+    /// A folder for resized films, so that image files are decoded once. No cache.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<PathBuf>,
+
     /// Keeps at most so many films of a split, chosen by the seed. No limit.
     #[serde(default, skip_serializing_if = "Limits::is_none")]
     pub limits: Limits,
@@ -288,6 +292,7 @@ impl DataConfig {
             seed: 0,
             validation_fraction: default_validation_fraction(),
             test_fraction: default_test_fraction(),
+            cache: None,
             limits: Limits::default(),
         }
     }

@@ -5,6 +5,7 @@
 
 use rayon::prelude::*;
 
+use crate::cache::{self, Cache};
 use crate::config::{DataConfig, Source};
 use crate::split::{self, Record};
 use crate::{DataError, Example, Film, Fit, Result, Split};
@@ -14,6 +15,11 @@ use crate::{chexpert, digits, folder, nih, npz, phantom};
 pub(crate) trait Pixels: Send + Sync {
     /// The film at `side x side`.
     fn film(&self, index: usize, side: usize, fit: Fit) -> Result<Film>;
+
+    /// Whether a film costs so much that a cache of resized films pays.
+    fn is_slow(&self) -> bool {
+        false
+    }
 }
 
 /// What a loader found.
@@ -35,6 +41,8 @@ pub struct FilmDataset {
     /// The place of each film in `pixels`.
     places: Vec<usize>,
     pixels: Box<dyn Pixels>,
+    /// Resized films, by their place in this data set.
+    cached: Option<Cache>,
     digest: String,
     notes: Vec<String>,
 }
@@ -74,8 +82,18 @@ impl FilmDataset {
         } else {
             places.iter().map(|&place| all[place].clone()).collect()
         };
+        let folder = config.cache.as_ref().filter(|_| pixels.is_slow());
+        // Cached films are rounded to 8 bits, which makes them other films.
+        let content = if folder.is_some() { format!("{content}; 8 bits") } else { content };
         let digest = digest(config, &label_names, &examples, &content);
-        Ok(FilmDataset { config: config.clone(), label_names, examples, places, pixels, digest, notes })
+        let cached = match folder {
+            Some(folder) => {
+                Cache::open(&cache::file_in(folder, &digest), config.side, examples.len(), &digest)?
+            }
+            None => None,
+        };
+        let config = config.clone();
+        Ok(FilmDataset { config, label_names, examples, places, pixels, cached, digest, notes })
     }
 
     /// The configuration this was opened with.
@@ -126,6 +144,9 @@ impl FilmDataset {
     /// The file is missing or cannot be decoded, or the index is out of range.
     pub fn film(&self, index: usize) -> Result<Film> {
         let &place = self.places.get(index).ok_or(DataError::Index { index, len: self.len() })?;
+        if let Some(cached) = &self.cached {
+            return cached.film(index, self.config.side, self.config.fit);
+        }
         self.pixels.film(place, self.config.side, self.config.fit)
     }
 
@@ -136,6 +157,34 @@ impl FilmDataset {
     pub fn films(&self, indices: &[usize]) -> Result<Vec<Film>> {
         let films: Vec<Result<Film>> = indices.par_iter().map(|&index| self.film(index)).collect();
         films.into_iter().collect()
+    }
+
+    /// Whether films come from a cache of resized films.
+    #[must_use]
+    pub fn is_cached(&self) -> bool {
+        self.cached.is_some()
+    }
+
+    /// Makes the cache of resized films that the configuration asks for, unless it is there or films are in memory
+    /// anyway. `progress` hears how many films are done.
+    ///
+    /// # Errors
+    /// A film cannot be read, or the cache cannot be written; none is left behind then.
+    pub fn make_cache(&mut self, progress: &dyn Fn(usize)) -> Result<()> {
+        let Some(folder) = self.config.cache.clone().filter(|_| self.pixels.is_slow() && !self.is_cached())
+        else {
+            return Ok(());
+        };
+        let path = cache::file_in(&folder, &self.digest);
+        let (side, films) = (self.config.side, self.len());
+        Cache::write(&path, side, films, &self.digest, |range| {
+            let end = range.end;
+            let block = self.films(&range.collect::<Vec<_>>());
+            progress(end);
+            block
+        })?;
+        self.cached = Cache::open(&path, side, films, &self.digest)?;
+        Ok(())
     }
 
     /// A digest (64 hexadecimal digits) of what a training run sees: films, labels, splits and resolution.

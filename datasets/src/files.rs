@@ -84,4 +84,8 @@ impl Pixels for Files {
     fn film(&self, index: usize, side: usize, fit: Fit) -> Result<Film> {
         load_film_with(&self.paths[index], side, fit)
     }
+
+    fn is_slow(&self) -> bool {
+        true
+    }
 }

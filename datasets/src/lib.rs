@@ -34,6 +34,7 @@ pub mod latent_set;
 pub mod phantom;
 
 mod arrays;
+mod cache;
 mod dataset;
 mod dicom;
 mod digits;

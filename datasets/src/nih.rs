@@ -121,6 +121,84 @@ impl Lists {
     }
 }
 
+/// Side of the films in whose pixels [`BoundingBox`]es are given.
+pub const BOX_SIDE: f32 = 1024.0;
+
+/// Where a radiologist saw a finding, in pixels of the 1024-pixel film.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BoundingBox {
+    /// The film.
+    pub film: String,
+    /// The finding, by its place in [`LABELS`].
+    pub finding: usize,
+    /// Left edge.
+    pub x: f32,
+    /// Upper edge.
+    pub y: f32,
+    /// Width.
+    pub width: f32,
+    /// Height.
+    pub height: f32,
+}
+
+impl BoundingBox {
+    /// The box in pixels of a film of another side, which was resized without cropping.
+    #[must_use]
+    pub fn at_side(&self, side: usize) -> Self {
+        let factor = side as f32 / BOX_SIDE;
+        let [x, y, width, height] = [self.x, self.y, self.width, self.height].map(|v| v * factor);
+        BoundingBox { film: self.film.clone(), finding: self.finding, x, y, width, height }
+    }
+}
+
+/// Reads `BBox_List_2017.csv` (or `.csv.gz`).
+///
+/// Its header is `Image Index,Finding Label,Bbox [x,y,w,h],,,`, and it writes `Infiltrate` for Infiltration.
+///
+/// # Errors
+/// The file is missing, or a line names an unknown finding or a box outside the film.
+pub fn bounding_boxes(path: &Path) -> Result<Vec<BoundingBox>> {
+    let table = Table::read(path)?;
+    let image = table.column(&["Image Index"])?;
+    let finding = table.column(&["Finding Label", "Finding Labels"])?;
+    let first = table.header().iter().position(|name| name.starts_with("Bbox")).ok_or_else(|| {
+        DataError::MissingColumn {
+            path: path.into(),
+            expected: "\"Bbox [x,y,w,h]\"".into(),
+            found: table.header().join(", "),
+        }
+    })?;
+    let mut boxes = Vec::with_capacity(table.len());
+    for row in table.rows() {
+        let name = match row.required(finding)? {
+            "Infiltrate" => "Infiltration",
+            name => name,
+        };
+        let finding = LABELS.iter().position(|label| *label == name).ok_or_else(|| {
+            DataError::UnknownLabel { place: row.place(), label: name.into(), known: LABELS.join(", ") }
+        })?;
+        let mut sides = [0f32; 4];
+        for (place, side) in sides.iter_mut().enumerate() {
+            let text = row.required(first + place)?;
+            *side = text.parse().map_err(|_| {
+                row.error(
+                    format!("expected x, y, width, height in pixels, found {text:?}"),
+                    "correct the line",
+                )
+            })?;
+        }
+        let [x, y, width, height] = sides;
+        // Rounding in the list reaches a little beyond the film.
+        let inside = |from: f32, length: f32| from >= 0.0 && length > 0.0 && from + length <= BOX_SIDE + 1.0;
+        if !inside(x, width) || !inside(y, height) {
+            let problem = format!("expected a box within {BOX_SIDE} pixels, found {sides:?}");
+            return Err(row.error(problem, "correct the line"));
+        }
+        boxes.push(BoundingBox { film: row.required(image)?.to_owned(), finding, x, y, width, height });
+    }
+    Ok(boxes)
+}
+
 pub(crate) fn load(config: &NihConfig) -> Result<Loaded> {
     let root = &config.root;
     if !root.is_dir() {
@@ -184,6 +262,12 @@ pub(crate) fn load(config: &NihConfig) -> Result<Loaded> {
     note(images.len(), "image files are not in the table and were left out.");
     note(unlisted, "films are in none of the lists and were left out.");
     note(repeated, "image files repeat the name of another and were left out.");
+    let list = ["BBox_List_2017.csv", "BBox_List_2017.csv.gz"].map(|name| root.join(name));
+    if let Some(list) = list.iter().find(|list| list.is_file()) {
+        let names: HashSet<&str> = records.iter().map(|record| record.id.as_str()).collect();
+        let boxes = bounding_boxes(list)?.iter().filter(|found| names.contains(found.film.as_str())).count();
+        note(boxes, "bounding boxes mark findings on these films.");
+    }
     let files = Files { paths };
     Ok(Loaded {
         label_names: LABELS.iter().map(|&name| name.to_owned()).collect(),

@@ -215,3 +215,35 @@ fn labels_limits_and_digest() {
     assert_eq!(films[1], part.film(1).unwrap());
     assert!(part.describe().contains("Edema"));
 }
+
+#[test]
+fn bounding_boxes_of_nih() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    nih(root, "images");
+    let list = root.join("BBox_List_2017.csv");
+    let header = "Image Index,Finding Label,Bbox [x,y,w,h],,,\n";
+    let good = "00000001_000.png,Infiltrate,225.08,547.02,86.78,79.19\nother.png,Mass,0,0,1024,1024,,\n";
+    write(&list, format!("{header}{good}"));
+    let boxes = datasets::nih::bounding_boxes(&list).unwrap();
+    assert_eq!((boxes.len(), boxes[0].finding, boxes[0].x), (2, 3, 225.08));
+    assert_eq!(boxes[1].at_side(256).width, 256.0);
+    let films = open(nih_source(root)).unwrap();
+    assert!(films.notes().iter().any(|note| note == "1 bounding boxes mark findings on these films."));
+    for (line, parts) in [
+        ("a.png,Masss,1,1,1,1", ["line 2", "Masss"]),
+        ("a.png,Mass,1,1,1", ["line 2", "found nothing"]),
+        ("a.png,Mass,1,1,wide,1", ["line 2", "wide"]),
+        ("a.png,Mass,900,1,200,1", ["line 2", "within 1024"]),
+        ("a.png,Mass,nan,1,2,1", ["line 2", "within 1024"]),
+    ] {
+        write(&list, format!("{header}{line}\n"));
+        common::fails_naming(datasets::nih::bounding_boxes(&list), &parts);
+    }
+    let Some(data) = common::real_data() else { return };
+    let real =
+        datasets::nih::bounding_boxes(&data.join("nih_chestxray14/labels/BBox_List_2017.csv.gz")).unwrap();
+    assert_eq!(real.len(), 984);
+    let kinds: std::collections::BTreeSet<usize> = real.iter().map(|found| found.finding).collect();
+    assert_eq!(kinds.len(), 8);
+}
