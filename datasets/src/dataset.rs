@@ -159,6 +159,11 @@ impl FilmDataset {
         films.into_iter().collect()
     }
 
+    /// As [`FilmDataset::films`], with an error for each film that fails.
+    pub fn films_or_errors(&self, indices: &[usize]) -> Vec<Result<Film>> {
+        indices.par_iter().map(|&index| self.film(index)).collect()
+    }
+
     /// Whether films come from a cache of resized films.
     #[must_use]
     pub fn is_cached(&self) -> bool {

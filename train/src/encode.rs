@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use datasets::{Augmentation, FilmDataset, LatentSet, Split};
+use datasets::{Augmentation, LatentSet, Split};
 use serde_json::json;
 
 use crate::{
     Config, Result, Session, TrainError,
     checkpoint::{Checkpoint, Kind},
-    films::{Films, consecutive},
+    films::{Films, consecutive, open_dataset},
     progress::Meter,
     sampler::derived_seed,
     vqgan_stage::load_vqgan,
@@ -26,7 +26,7 @@ const BATCH: usize = 32;
 /// There is no VQGAN yet, it does not fit the films, a film cannot be read, or the user interrupted.
 pub fn encode_latents(config: &Config, session: &Session<'_>) -> Result<LatentSet> {
     config.validate()?;
-    let dataset = Arc::new(FilmDataset::open(&config.data)?);
+    let dataset = Arc::new(open_dataset(&config.data, session)?);
     let path = session.vqgan_model();
     let digest = Checkpoint::load(&path, Kind::Vqgan)?.digest();
     let cache = session.latents();
@@ -90,7 +90,7 @@ pub fn encode_copies(
     if copies == 0 {
         return Ok(Vec::new());
     }
-    let dataset = Arc::new(FilmDataset::open(&config.data)?);
+    let dataset = Arc::new(open_dataset(&config.data, session)?);
     let path = session.vqgan_model();
     let digest = Checkpoint::load(&path, Kind::Vqgan)?.digest();
     if dataset.digest() != latents.data_digest || digest != latents.encoder_digest {

@@ -9,14 +9,30 @@ use std::{
 };
 
 use burn::tensor::{Device, Tensor, TensorData};
-use datasets::{Augmentation, DataError, FilmDataset};
+use datasets::{Augmentation, DataConfig, DataError, FilmDataset};
 
-use crate::Result;
+use crate::{Result, Session, progress::StepState};
 
 /// Decoded films are kept if all of them take less than this many bytes.
 const KEEP_BYTES: usize = 1 << 30;
 /// Batches decoded ahead of the step that uses them.
 const AHEAD: usize = 3;
+
+/// Opens a data set; where the configuration asks for a cache of resized films and there is none yet, makes it.
+///
+/// # Errors
+///
+/// As [`FilmDataset::open`] and [`FilmDataset::make_cache`].
+pub fn open_dataset(config: &DataConfig, session: &Session<'_>) -> Result<FilmDataset> {
+    let mut dataset = FilmDataset::open(config)?;
+    if config.cache.is_some() && !dataset.is_cached() {
+        let listener = session.progress();
+        listener.start("resizing films", dataset.len() as u64, 0);
+        dataset.make_cache(&|done| listener.step(done as u64, &StepState::default()))?;
+        listener.finish(&format!("{} films ready", dataset.len()));
+    }
+    Ok(dataset)
+}
 
 /// Films of a data set, shared between the loop and the thread that reads ahead.
 #[derive(Clone)]

@@ -11,7 +11,7 @@ mod step;
 use std::{path::Path, sync::Arc};
 
 use burn::tensor::Device;
-use datasets::{FilmDataset, Split};
+use datasets::Split;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use vqgan::{Vqgan, VqganConfig, codebook::CodeUsage};
@@ -23,7 +23,7 @@ use crate::{
     Config, Result, Session, TrainError,
     average::Average,
     checkpoint::{Checkpoint, Kind, refusal},
-    films::Films,
+    films::{Films, open_dataset},
     history::History,
     progress::Meter,
     sampler::{batch_of_step, derived_seed, steps_per_epoch},
@@ -71,7 +71,7 @@ struct Progress {
 /// Configuration, data or checkpoint cannot be used; the loss is no longer a number; or the user interrupted.
 pub fn train_vqgan(config: &Config, session: &Session<'_>) -> Result<VqganReport> {
     config.validate()?;
-    let dataset = Arc::new(FilmDataset::open(&config.data)?);
+    let dataset = Arc::new(open_dataset(&config.data, session)?);
     let split = |split, advice| match dataset.indices(split) {
         films if films.is_empty() => Err(TrainError::EmptySplit { split, advice }),
         films => Ok(films),

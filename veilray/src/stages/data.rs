@@ -8,42 +8,84 @@ use train::progress::StepState;
 
 use crate::cli::RunArguments;
 use crate::context::{Context, configuration};
+use crate::report::Table;
 
 /// At most so many problems are shown.
 const SHOWN: usize = 20;
 
-/// Reads every film of a configuration's data set and prints counts, labels, broken films and patients that appear in
-/// two splits.
+/// Films read between two looks at Ctrl-C.
+const BLOCK: usize = 256;
+
+/// Reads every film of a configuration's data set and prints counts, labels, broken films, and what two splits share:
+/// patients, or films with the same pixels.
 ///
 /// # Errors
 /// The data set cannot be opened, the user interrupted, or something is wrong with the data.
 pub fn check(context: &Context, arguments: &RunArguments) -> Result<()> {
-    let config = configuration(arguments)?;
+    let mut config = configuration(arguments)?;
+    // The films themselves, not what an earlier run made of them.
+    config.data.cache = None;
     let dataset = FilmDataset::open(&config.data)?;
     println!("{}", dataset.describe());
+    println!("{}", label_table(&dataset).to_text());
     let mut problems = leaks(dataset.examples().iter().map(|film| (film.patient.as_str(), film.split)));
     let total = dataset.examples().len();
     let progress = context.progress();
     progress.start("reading films", total as u64, 0);
-    for index in 0..total {
+    let mut pixels = BTreeMap::<[u8; 32], Vec<usize>>::new();
+    for start in (0..total).step_by(BLOCK) {
         if let Err(interrupted) = context.check("reading the films") {
             progress.finish("reading films: stopped");
             return Err(interrupted);
         }
-        if let Err(error) = dataset.film(index) {
-            problems.push(error.to_string());
+        let block: Vec<usize> = (start..(start + BLOCK).min(total)).collect();
+        let end = start + block.len();
+        for (index, film) in block.iter().zip(dataset.films_or_errors(&block)) {
+            match film {
+                Ok(film) => {
+                    pixels.entry(*blake3::hash(&film.to_bytes()).as_bytes()).or_default().push(*index);
+                }
+                Err(error) => problems.push(error.to_string()),
+            }
         }
-        progress.step(index as u64 + 1, &StepState::default());
+        progress.step(end as u64, &StepState::default());
     }
+    problems.extend(twins(&dataset, &pixels));
     progress.finish(&format!("{total} films read"));
     if problems.is_empty() {
-        println!("no broken film, no patient in two splits");
+        println!("no broken film, no patient and no picture in two splits");
         return Ok(());
     }
     for problem in problems.iter().take(SHOWN) {
         println!("- {problem}");
     }
     bail!("{} problems found in the data, {} shown above", problems.len(), problems.len().min(SHOWN))
+}
+
+/// Positive, negative and unknown films of every label.
+fn label_table(dataset: &FilmDataset) -> Table {
+    let mut table = Table::new("labels over all splits", &["label", "positive", "negative", "unknown"]);
+    for (label, name) in dataset.label_names().iter().enumerate() {
+        let count = |wanted: Option<bool>| {
+            dataset.examples().iter().filter(|film| film.labels[label] == wanted).count().to_string()
+        };
+        table.rows.push(vec![name.clone(), count(Some(true)), count(Some(false)), count(None)]);
+    }
+    table
+}
+
+/// A line for every picture that occurs in more than one split.
+fn twins(dataset: &FilmDataset, pixels: &BTreeMap<[u8; 32], Vec<usize>>) -> Vec<String> {
+    let films = dataset.examples();
+    pixels
+        .values()
+        .filter(|same| same.iter().any(|&film| films[film].split != films[same[0]].split))
+        .map(|same| {
+            let names: Vec<String> =
+                same.iter().map(|&film| format!("{} ({})", films[film].id, films[film].split)).collect();
+            format!("the same picture in two splits: {}", names.join(", "))
+        })
+        .collect()
 }
 
 /// A line for every patient whose films are in more than one split.
@@ -64,6 +106,24 @@ fn leaks<'a>(films: impl Iterator<Item = (&'a str, Split)>) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_picture_in_two_splits_is_a_leak_and_labels_are_counted() {
+        let phantom = datasets::PhantomConfig { films: 30, ..datasets::PhantomConfig::default() };
+        let config = datasets::DataConfig::new(datasets::Source::Phantom(phantom));
+        let dataset = FilmDataset::open(&config).unwrap();
+        let (train, test) = (dataset.indices(Split::Train), dataset.indices(Split::Test));
+        let same = |films: Vec<usize>| twins(&dataset, &BTreeMap::from([([0u8; 32], films)]));
+        assert!(same(vec![train[0], train[1]]).is_empty(), "twice in one split is no leak");
+        let found = same(vec![train[0], test[0]]);
+        assert!(found[0].contains("(train)") && found[0].contains("(test)"), "{found:?}");
+        let table = label_table(&dataset);
+        assert_eq!(table.rows.len(), dataset.label_names().len());
+        for row in &table.rows {
+            let counts: usize = row[1..].iter().map(|cell| cell.parse::<usize>().unwrap()).sum();
+            assert_eq!(counts, 30);
+        }
+    }
 
     #[test]
     fn a_patient_in_two_splits_is_a_leak() {
