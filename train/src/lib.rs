@@ -9,7 +9,7 @@
 //! | [`encode_latents`] | films, the VQGAN | `latents.safetensors` |
 //! | [`train_classifier`] | latents | `classifier/model.safetensors` |
 //! | [`evaluate`] | latents, the classifier | figures |
-//! | [`test_report`] | test films, both networks | `test.json`, `test.csv` |
+//! | [`test_report()`] | test films, both networks | `test.json`, `test.csv` |
 //!
 //! Invariants:
 //!
