@@ -129,6 +129,7 @@ pub fn lower(graph: &Graph, packing: &Packing) -> Result<Program, ModelError> {
         pooled: pooled::find(graph, packing),
         cubic_gates: gate::find(graph),
         copied: HashMap::new(),
+        riders: HashMap::new(),
     };
     let wanted = lowering.wanted();
     for (i, _) in wanted.iter().enumerate().filter(|(_, wanted)| **wanted) {
@@ -155,6 +156,8 @@ struct Lowering<'a> {
     cubic_gates: Vec<bool>,
     /// Row copies that were made already, by value and copies.
     copied: HashMap<(ValueId, Vec<Term>), ValueId>,
+    /// Convolutions whose results lie in those of others, that many slots further on.
+    riders: HashMap<NodeId, (ValueId, i64)>,
 }
 
 impl Lowering<'_> {

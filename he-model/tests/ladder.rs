@@ -286,3 +286,23 @@ fn a_mean_and_a_matrix_merge_with_the_convolution_before_them() {
     // The gate without row copies.
     check(&pooled(true, shape, &[0.4, 0.2, 0.05, 0.01]), &PACKING);
 }
+
+#[test]
+fn a_strided_shortcut_rides_with_the_convolution_beside_it() {
+    let packing = Packing { guard: 8, row_copies: true, lanes: 8, ..PACKING };
+    let mut g = GraphLiteral::new(Shape::new(8, 8, 8));
+    let c1 = g.push("conv1", conv(8, 16, 3, 2, 1, 1), &[NodeId(0)]);
+    let a = g.push("act", Op::Polynomial(Polynomial::shared(&[0.0, 0.6, 0.1])), &[c1]);
+    let c2 = g.push("conv2", conv(16, 16, 3, 1, 1, 1), &[a]);
+    let s = g.push("shortcut", conv(8, 16, 1, 2, 0, 1), &[NodeId(0)]);
+    let x = g.push("add", Op::Add, &[c2, s]);
+    let graph = Graph::new(g.finish(x)).unwrap();
+    for guard in [8, 24] {
+        let packing = Packing { guard, ..packing };
+        let program = lower(&graph, &packing).unwrap();
+        // Copies and weights of two convolutions, nothing for the shortcut.
+        let maps = program.instructions.iter().filter(|i| matches!(i, Instruction::Linear { .. }));
+        assert_eq!(maps.count(), 4);
+        check(&graph, &packing);
+    }
+}

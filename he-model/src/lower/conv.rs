@@ -29,6 +29,9 @@ impl Lowering<'_> {
             return Err(self.unsupported(id, "its stride is not a power of two"));
         }
         let to = Grid { shape: output, dilation, ..grid };
+        if let Some(y) = self.conv_that_rode(id, conv, to) {
+            return Ok(y);
+        }
         if self.packing.row_copies
             && !self.packing.precise
             && let Some(y) = self.conv_on_copies(id, conv, &x, &grid, to)

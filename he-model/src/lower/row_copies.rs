@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use num_complex::Complex64;
 
 use super::{Lowering, Tensor};
-use crate::graph::{Conv2d, NodeId};
+use crate::graph::{Conv2d, NodeId, Op};
 use crate::layout::{Grid, Layout};
 use crate::program::{Instruction, PlainScale, Term, ValueId};
 
@@ -133,7 +133,10 @@ fn copies(taps: i64, pieces: i64) -> Vec<Copy> {
     (0..pieces).flat_map(|piece| (0..3).map(move |j| copy(piece, j))).collect()
 }
 
-impl Lowering<'_> {
+/// Weights by giant and baby step.
+type Plains = BTreeMap<(i64, i64), Vec<Complex64>>;
+
+impl<'a> Lowering<'a> {
     /// The convolution on row copies; `None` where the layout has no room for them.
     pub(super) fn conv_on_copies(
         &mut self,
@@ -148,7 +151,16 @@ impl Lowering<'_> {
         let stored = |o: usize| hint.as_ref().map_or(1.0, |h| h[o]);
         let copied = conv.kernel[0] > 1;
         let input = if copied { self.copy_rows(x.values[0], from, &shape) } else { x.values[0] };
-        let terms = self.weights(conv, x, (from, &to), &shape, stored);
+        let mut plains = Plains::new();
+        self.weights(&mut plains, conv, x, (from, &to), &shape, (0, &stored));
+        let rider = self.rider(id, conv);
+        if let Some((node, shortcut)) = rider {
+            let hint = self.hints[node.0].clone();
+            let stored = |o: usize| hint.as_ref().map_or(1.0, |h| h[o]);
+            let shape = &shape;
+            self.weights(&mut plains, shortcut, x, (from, &to), shape, (shape.row, &stored));
+        }
+        let terms = self.terms(plains);
         let scale = PlainScale::Fill;
         let mut sum = self.builder.push(Instruction::Linear { inputs: vec![input], terms, scale });
         if copied {
@@ -157,12 +169,51 @@ impl Lowering<'_> {
             sum = self.builder.push(Instruction::Add(sum, conjugate));
         }
         let value = self.builder.push(Instruction::Rescale(sum));
+        if let Some((node, _)) = rider {
+            self.riders.insert(node, (value, shape.row));
+        }
+        Some(self.finish_copies(id, conv, value, to))
+    }
+
+    /// The result of a convolution from its sums: bias and factors.
+    fn finish_copies(&mut self, id: NodeId, conv: &Conv2d, value: ValueId, to: Grid) -> Tensor {
+        let hint = self.hints[id.0].clone();
+        let stored = |o: usize| hint.as_ref().map_or(1.0, |h| h[o]);
         let mut y = Tensor::unit(vec![value], Layout::Grid(to));
         y.support = vec![vec![true; to.cells()]];
         let positions = to.shape.height * to.shape.width;
         self.add_constant(&mut y, |c, p| stored(c) * conv.bias.at(c, p, positions));
         y.factor = (0..to.shape.channels).map(|c| 1.0 / stored(c)).collect();
-        Some(y)
+        y
+    }
+
+    /// A strided convolution of one tap with the same input and not lowered yet: it rides in the next row of cells, which a stride
+    /// leaves free. There the copy moved by -1 row holds the rows that the output keeps.
+    fn rider(&self, id: NodeId, conv: &Conv2d) -> Option<(NodeId, &'a Conv2d)> {
+        let graph = self.graph;
+        if conv.stride < 2 || conv.kernel != [3, 3] {
+            return None;
+        }
+        let rides = |n: usize| match graph.nodes()[n].op() {
+            Op::Conv2d(c) => {
+                let same = c.kernel == [1, 1] && c.padding == 0 && c.stride == conv.stride;
+                let input = graph.nodes()[n].inputs() == graph.node(id).inputs();
+                let fits = c.groups == 1 && c.out_channels <= conv.out_channels;
+                (same && input && fits && self.done[n].is_none()).then_some((NodeId(n), c))
+            }
+            _ => None,
+        };
+        (id.0 + 1..graph.nodes().len()).find_map(rides)
+    }
+
+    /// The result of a convolution that rode with another one.
+    pub(super) fn conv_that_rode(&mut self, id: NodeId, conv: &Conv2d, to: Grid) -> Option<Tensor> {
+        let (value, row) = self.riders.remove(&id)?;
+        let moved = self.builder.rotate(value, row);
+        // The other convolution chose the scale; a product with 1 brings it to what the reader wants.
+        let scaled = self.builder.push(Instruction::MulScalar { input: moved, value: 1.0 });
+        let value = self.builder.push(Instruction::Rescale(scaled));
+        Some(self.finish_copies(id, conv, value, to))
     }
 
     /// The masks that copy, each after one hoisted rotation. The first offset of the run is part of the rotation.
@@ -193,22 +244,24 @@ impl Lowering<'_> {
         copied
     }
 
+    /// Adds a convolution's weights, for outputs that lie `row` slots further on.
     fn weights(
-        &mut self,
+        &self,
+        plains: &mut Plains,
         conv: &Conv2d,
         x: &Tensor,
         (from, to): (&Grid, &Grid),
         shape: &Shape,
-        stored: impl Fn(usize) -> f64,
-    ) -> Vec<Term> {
+        (row, stored): (i64, &dyn Fn(usize) -> f64),
+    ) {
         let period = shape.row * conv.stride as i64;
-        let (ins, outs) = (from.shape.channels / conv.groups, to.shape.channels / conv.groups);
+        let (ins, outs) = (from.shape.channels / conv.groups, conv.out_channels / conv.groups);
         let [kh, kw] = conv.kernel;
-        let copied = kh > 1;
+        let copied = shape.copies.len() > 1;
+        let rides = i64::from(row != 0);
         // Without copies the first offset has to go into the giant steps.
         let (half, shift) = if copied { (0.5, 0) } else { (1.0, shape.first) };
-        let mut plains: BTreeMap<(i64, i64), Vec<Complex64>> = BTreeMap::new();
-        for o in 0..to.shape.channels {
+        for o in 0..conv.out_channels {
             for i in 0..ins {
                 let input = o / outs * ins + i;
                 let factor = half * stored(o) * x.factor[input];
@@ -217,7 +270,7 @@ impl Lowering<'_> {
                     let (dy, dx) = (ky as i64 - conv.padding as i64, kx as i64 - conv.padding as i64);
                     let offset = dx * from.period() as i64 + input as i64 - o as i64 - shape.first;
                     let (piece, rest) = (offset / shape.piece, offset % shape.piece);
-                    let copy = shape.copies.iter().find(|c| c.row == dy && c.piece == piece);
+                    let copy = shape.copies.iter().find(|c| c.row == dy - rides && c.piece == piece);
                     let Some(copy) = copy else { continue };
                     let (giant, baby) = (rest / shape.babies * shape.babies + shift, rest % shape.babies);
                     let value = if copy.imaginary { Complex64::new(0.0, -w) } else { w.into() };
@@ -227,13 +280,16 @@ impl Lowering<'_> {
                         let read = column * conv.stride as i64 + dx;
                         if (0..from.shape.width as i64).contains(&read) {
                             let out = column * to.period() as i64 + o as i64;
-                            let at = out + copy.block * shape.block + shape.outer(copy) + giant;
+                            let at = row + out + copy.block * shape.block + shape.outer(copy) + giant;
                             plain[at.rem_euclid(period) as usize] += value;
                         }
                     }
                 }
             }
         }
+    }
+
+    fn terms(&mut self, plains: Plains) -> Vec<Term> {
         let slots = self.packing.slots as i64;
         let step = |r: i64| r.rem_euclid(slots) as u32;
         self.rotations.extend(plains.keys().flat_map(|(g, b)| [g.rem_euclid(slots), b.rem_euclid(slots)]));
