@@ -1,7 +1,8 @@
 //! Measures random networks end to end: `cargo run --release -p he-runtime --example networks -- resnet20 32 4`
 //! (architecture, side and channels of the latent, `se` or `-`, MiB of memory for keys,
 //! `true` or `false` for precise or not).
-//! `LAYERS=1` prints every layer, `PLAN=1` stops after planning.
+//! `LAYERS=1` prints every layer, `PLAN=1` stops after planning, `RUNS` is the number of
+//! runs (2: the first one also pays for memory).
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
@@ -83,7 +84,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let start = Instant::now();
     let server = Server::new(&model, keys.server)?;
     println!("prepared in {:.1} s, {} MiB", start.elapsed().as_secs_f64(), server.bytes() >> 20);
-    for _ in 0..2 {
+    let runs = std::env::var("RUNS").ok().and_then(|v| v.parse().ok()).unwrap_or(2);
+    for _ in 0..runs {
         let (start, before) = (Instant::now(), cpu_seconds());
         let (result, times) = server.run(&encrypted, &mut |_| {}, &AtomicBool::new(false))?;
         println!(

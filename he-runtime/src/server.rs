@@ -84,7 +84,7 @@ impl Server {
         progress: &mut dyn FnMut(Progress<'_>),
         interrupt: &AtomicBool,
     ) -> Result<(EncryptedTensor, Vec<LayerTime>), RuntimeError> {
-        self.evaluate(latent, progress, interrupt, &mut |_, _| Ok(()))
+        self.evaluate(latent, progress, interrupt, &mut |_, _| Ok(()), false)
     }
 
     /// As [`Server::run`], handing every layer's ciphertexts to `on_layer`.
@@ -94,7 +94,7 @@ impl Server {
         latent: &EncryptedTensor,
         on_layer: &mut OnLayer<'_>,
     ) -> Result<(EncryptedTensor, Vec<LayerTime>), RuntimeError> {
-        self.evaluate(latent, &mut |_| {}, &AtomicBool::new(false), on_layer)
+        self.evaluate(latent, &mut |_| {}, &AtomicBool::new(false), on_layer, true)
     }
 
     fn evaluate(
@@ -103,6 +103,7 @@ impl Server {
         progress: &mut dyn FnMut(Progress<'_>),
         interrupt: &AtomicBool,
         on_layer: &mut OnLayer<'_>,
+        keep_layers: bool,
     ) -> Result<(EncryptedTensor, Vec<LayerTime>), RuntimeError> {
         let Circuit { program, schedule, trace, spec, .. } = &self.circuit;
         let expected = (spec.input.ciphertexts(), spec.input_level, spec.input_scale);
@@ -131,7 +132,8 @@ impl Server {
             &latent.ciphertexts,
             &mut on_begin,
             on_layer,
-        );
+        )
+        .keeping_layers(keep_layers);
         let outputs = walk(program, schedule, &mut runner)?;
         let ciphertexts = outputs.into_iter().map(|v| runner.ciphertext(v)).collect::<Result<_, _>>()?;
         drop(runner);
