@@ -97,7 +97,8 @@ impl Maker<'_> {
                 let entry = uses.entry((term.plain.0, step.plain_scale.to_bits())).or_default();
                 entry.count += 1;
                 entry.level = entry.level.max(step.level);
-                entry.special = entry.special.max(parameters.key_shape(step.level).special);
+                let key_level = circuit.spec.ring.key_level(step.level);
+                entry.special = entry.special.max(parameters.key_shape(key_level).special);
             }
         }
         let mut uses: Vec<_> = uses.into_iter().filter(|(_, uses)| uses.count > 1).collect();

@@ -92,3 +92,18 @@ fn a_small_network_at_128_bits() {
     let error = run(&model(graph, &PlanOptions { precise: Some(false), ..PlanOptions::default() }), 1);
     assert!(error < 1e-2, "{error}");
 }
+
+#[test]
+fn keys_of_a_higher_tier_serve_the_lower_ones() {
+    let options = PlanOptions { log_ring_degree: Some(12), ..insecure(false) };
+    let mut model = model(random(&recipe(Architecture::ResNet(8), 8, 2, true), 2).unwrap(), &options);
+    assert!(model.plan.packing.row_copies, "{:?}", model.plan.packing);
+    let all = Circuit::new(&model).unwrap().trace.key_count;
+    let tiers = model.plan.ring.tiers();
+    assert!(tiers.len() > 2, "{tiers:?}");
+    model.plan.ring.skipped_tiers = tiers[..tiers.len() - 1].iter().map(|t| t.top_level).collect();
+    let fewer = Circuit::new(&model).unwrap().trace.key_count;
+    assert!(fewer < all, "{fewer} of {all} keys");
+    let error = run(&model, 1);
+    assert!(error < 2e-2, "{error}");
+}
