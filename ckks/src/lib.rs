@@ -23,6 +23,8 @@
 //!
 //! Source of the scheme: Cheon, Han, Kim, Kim and Song, A full RNS variant of approximate homomorphic encryption (2018).
 
+#![deny(unsafe_code)]
+
 mod arith;
 mod basis;
 mod buffer;
@@ -34,6 +36,7 @@ mod error;
 mod evaluation_keys;
 mod evaluator;
 mod galois;
+#[allow(unsafe_code)]
 mod kernels;
 mod key_switch;
 mod noise;
