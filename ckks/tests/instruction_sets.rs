@@ -95,7 +95,9 @@ fn all_give_the_same_bits() {
         match settings[0].1 {
             "portable" => assert_eq!(set, "portable"),
             "avx2" => assert_ne!(set, "AVX-512"),
-            _ => assert_eq!(set, ckks::instruction_set()),
+            // Unless the whole run has been told to use less.
+            _ if std::env::var_os("VEILRAY_SIMD").is_none() => assert_eq!(set, ckks::instruction_set()),
+            _ => {}
         }
         assert_eq!(there, here, "{settings:?}");
     }
