@@ -3,7 +3,7 @@
 use std::fmt;
 
 use he_model::interpret::trace::Trace;
-use he_model::{Graph, Plan};
+use he_model::{Graph, Plan, SecurityLevel};
 use serde::Serialize;
 
 use crate::Calibration;
@@ -27,6 +27,8 @@ pub struct LayerReport {
     pub predicted_milliseconds: f64,
     /// Largest magnitude seen in calibration; absent where the layer is not a node of the graph.
     pub largest_value: Option<f64>,
+    /// Largest error that encryption is predicted to leave in its result; absent until simulated.
+    pub predicted_error: Option<f64>,
 }
 
 /// The report of an export.
@@ -42,6 +44,10 @@ pub struct Report {
     pub special_bits: u32,
     /// log2 of the scale.
     pub scale_bits: u32,
+    /// What the parameters promise.
+    pub security: String,
+    /// Number of evaluation keys.
+    pub key_count: usize,
     /// Bytes of the evaluation keys in memory; about half on the wire.
     pub key_bytes: usize,
     /// Predicted seconds of one thread, from counts of operations and fitted unit costs: an estimate, not a promise.
@@ -69,6 +75,7 @@ impl Report {
             ciphertext_products: layer.multiplications,
             predicted_milliseconds: layer.milliseconds,
             largest_value: calibration.ranges.get(&layer.name).map(|range| range.magnitude()),
+            predicted_error: None,
         });
         let arrays = graph.nodes().iter().flat_map(|node| node.op().arrays());
         Self {
@@ -77,6 +84,11 @@ impl Report {
             modulus_bits: plan.ring.modulus_bits.iter().sum(),
             special_bits: plan.ring.special_bits.iter().sum(),
             scale_bits: plan.scale_bits,
+            security: match plan.ring.security {
+                SecurityLevel::Classical128 => "128-bit security".into(),
+                SecurityLevel::InsecureForTests => "NO security (tests only)".into(),
+            },
+            key_count: trace.key_count,
             key_bytes: trace.key_bytes,
             predicted_seconds: trace.seconds(),
             calibration_films: calibration.ranges.inputs,
@@ -85,14 +97,24 @@ impl Report {
             layers: layers.collect(),
         }
     }
+
+    /// Fills in the errors that a simulation of the encrypted run predicts, by name of layer.
+    pub fn set_predicted_errors<'a>(&mut self, errors: impl IntoIterator<Item = (&'a str, f64)>) {
+        for (name, error) in errors {
+            for layer in self.layers.iter_mut().filter(|layer| layer.name == name) {
+                layer.predicted_error = Some(error);
+            }
+        }
+    }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "depth {}, N = 2^{}, log2 Q = {} + {} special bits, scale 2^{}, {} weights after folding",
+            "depth {}, {}, N = 2^{}, log2 Q = {} + {} special bits, scale 2^{}, {} weights after folding",
             self.depth,
+            self.security,
             self.log_ring_degree,
             self.modulus_bits,
             self.special_bits,
@@ -101,7 +123,8 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "evaluation keys: {:.0} MB in memory; predicted time: {:.1} s of one thread (an estimate)",
+            "{} evaluation keys: {:.0} MB in memory; predicted time: {:.1} s of one thread (an estimate)",
+            self.key_count,
             self.key_bytes as f64 / 1e6,
             self.predicted_seconds
         )?;
@@ -112,14 +135,22 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "{:24} {:>5} {:>8} {:>9} {:>9} {:>8} {:>9} {:>9}",
-            "layer", "level", "hoisted", "rotations", "pt prod", "ct prod", "pred. ms", "largest"
+            "{:24} {:>5} {:>8} {:>9} {:>9} {:>8} {:>9} {:>9} {:>11}",
+            "layer",
+            "level",
+            "hoisted",
+            "rotations",
+            "pt prod",
+            "ct prod",
+            "pred. ms",
+            "largest",
+            "pred. error"
         )?;
         for layer in &self.layers {
             let largest = layer.largest_value.map_or_else(String::new, |value| format!("{value:.2}"));
             writeln!(
                 f,
-                "{:24} {:>5} {:>8} {:>9} {:>9} {:>8} {:>9.0} {:>9}",
+                "{:24} {:>5} {:>8} {:>9} {:>9} {:>8} {:>9.0} {:>9} {:>11}",
                 layer.name,
                 layer.level,
                 layer.hoisted_rotations,
@@ -127,7 +158,8 @@ impl fmt::Display for Report {
                 layer.plaintext_products,
                 layer.ciphertext_products,
                 layer.predicted_milliseconds,
-                largest
+                largest,
+                layer.predicted_error.map_or_else(String::new, |error| format!("{error:.1e}"))
             )?;
         }
         Ok(())

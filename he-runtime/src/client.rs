@@ -15,6 +15,7 @@ use crate::messages::{
     EncryptedTensor, Header, KeyIdentity, Kind, PublicKeyFile, ServerKeys, finish, named, read_file,
     write_file,
 };
+use crate::simulate::LayerError;
 
 /// A latent may exceed the calibrated range by this factor before it is refused.
 const RANGE_MARGIN: f64 = 2.0;
@@ -137,25 +138,6 @@ pub(crate) fn slots(
     ciphertexts.iter().map(decode).collect()
 }
 
-/// Precision of one layer: clear against decrypted.
-#[derive(Debug, Clone, PartialEq)]
-pub struct LayerError {
-    /// The layer.
-    pub name: String,
-    /// Largest magnitude in the clear.
-    pub magnitude: f64,
-    /// Largest difference.
-    pub error: f64,
-}
-
-impl LayerError {
-    /// -log2 of the error.
-    #[must_use]
-    pub fn precision_bits(&self) -> f64 {
-        -self.error.log2()
-    }
-}
-
 /// Runs a model on a latent with all keys at hand and compares every layer with the clear: for the model's author, never
 /// for a server.
 ///
@@ -178,12 +160,7 @@ pub fn compare_layers(
         let Some(node) = model.graph.find(name) else { return Ok(()) };
         let got = result.unpack(&slots(&parameters, &keys.client, ciphertexts)?);
         let want = &clear[node.0];
-        let largest = |v: &mut dyn Iterator<Item = f64>| v.fold(0.0, |a: f64, b| a.max(b.abs()));
-        results.push(LayerError {
-            name: name.clone(),
-            magnitude: largest(&mut want.iter().copied()),
-            error: largest(&mut got.iter().zip(want).map(|(a, b)| a - b)),
-        });
+        results.push(LayerError::new(name, &got, want));
         Ok(())
     })?;
     Ok(results)

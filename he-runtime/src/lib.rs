@@ -6,6 +6,7 @@
 //! | [`messages`] | both | what travels: encrypted latents and logits, evaluation keys, the public key |
 //! | `client` | client | key generation, encryption, decryption (feature `client`) |
 //! | [`server`] | server | evaluation, with progress, interruption and times |
+//! | [`simulate`] | either | the same program in the clear with modelled noise |
 //!
 //! **Invariants.** Without the feature `client` no type that can hold a secret key can be named here. Every message
 //! says for which model, parameters and key it was made, and is refused where these do not match, before any
@@ -18,6 +19,7 @@ mod error;
 mod interpreter;
 pub mod messages;
 pub mod server;
+pub mod simulate;
 
 pub use circuit::{Circuit, ClientSpec};
 pub use error::RuntimeError;

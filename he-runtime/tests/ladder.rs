@@ -107,3 +107,41 @@ fn keys_of_a_higher_tier_serve_the_lower_ones() {
     let error = run(&model, 1);
     assert!(error < 2e-2, "{error}");
 }
+
+/// Root mean square over several films of the difference from the clear logits: on ciphertexts, and simulated.
+fn errors(model: &HeModel, films: u64) -> (f64, f64) {
+    let mut rng = ChaCha20Rng::seed_from_u64(17);
+    let circuit = Circuit::new(model).unwrap();
+    let keys = KeyBundle::generate(&circuit.spec, &mut rng).unwrap();
+    let server = Server::new(model, keys.server).unwrap();
+    let (mut measured, mut simulated, mut count) = (0.0, 0.0, 0);
+    for film in 0..films {
+        let latent = random_input(model.graph.input_shape(), film);
+        let want = model.graph.run(&latent).unwrap();
+        let encrypted = encrypt(&circuit.spec, &keys.public, &latent, &mut rng).unwrap();
+        let (result, _) = server.run(&encrypted, &mut |_| {}, &AtomicBool::new(false)).unwrap();
+        let got = decrypt(&circuit.spec, &keys.client, &result).unwrap();
+        let noisy = he_runtime::simulate::simulate(&circuit, &latent, &mut rng).unwrap();
+        assert_eq!(noisy.layers.len(), circuit.program.results.len());
+        for ((want, got), noisy) in want.iter().zip(&got).zip(&noisy.logits) {
+            measured += (want - got).powi(2);
+            simulated += (want - noisy).powi(2);
+            count += 1;
+        }
+    }
+    ((measured / f64::from(count)).sqrt(), (simulated / f64::from(count)).sqrt())
+}
+
+#[test]
+fn simulated_noise_is_within_a_factor_of_four() {
+    for architecture in [Architecture::LeNet, Architecture::VggNet, Architecture::ResNet(8)] {
+        for (se, precise) in [(false, true), (true, true), (false, false)] {
+            let graph = random(&recipe(architecture, 8, 8, se), 2).unwrap();
+            let (measured, simulated) = errors(&model(graph, &insecure(precise)), 4);
+            let ratio = measured / simulated;
+            let name = architecture.name();
+            println!("{name} se {se} precise {precise}: {measured:.2e} measured, {simulated:.2e} simulated");
+            assert!((0.25..4.0).contains(&ratio), "{name} {se} {precise}: {measured:e}, {simulated:e}");
+        }
+    }
+}

@@ -49,13 +49,82 @@ pub enum Command {
     /// confidence intervals, ranges of the activations.
     Test(RunArguments),
     /// Compare clear and encrypted results over held-out films: logits, AUROC, time.
-    Eval(RunArguments),
+    Eval(EvalArguments),
+    /// Run the packed network in the clear with modelled noise: the precision to expect, without keys.
+    Simulate(SimulateArguments),
+    /// Measure encrypted inference on this machine, from random weights.
+    Bench {
+        /// What to measure.
+        #[command(subcommand)]
+        what: BenchCommand,
+    },
     /// Read a whole data set and say what is in it and what is wrong with it.
     Data {
         /// What to do with the data.
         #[command(subcommand)]
         action: DataCommand,
     },
+}
+
+/// Arguments of `eval`.
+#[derive(Debug, Args)]
+pub struct EvalArguments {
+    /// The run.
+    #[command(flatten)]
+    pub run: RunArguments,
+    /// Also run one held-out film on ciphertexts with every layer decrypted, and print its error beside the predicted one.
+    /// Needs the secret and the evaluation keys in one place: for the model's author, never for a server.
+    #[arg(long)]
+    pub compare: bool,
+}
+
+/// Arguments of `simulate`.
+#[derive(Debug, Args)]
+pub struct SimulateArguments {
+    /// The run.
+    #[command(flatten)]
+    pub run: RunArguments,
+    /// Held-out films to simulate.
+    #[arg(long, default_value_t = 4, value_name = "N")]
+    pub films: usize,
+}
+
+/// What can be measured.
+#[derive(Debug, Subcommand)]
+pub enum BenchCommand {
+    /// The networks of the paper on ciphertexts: time, memory, keys, precision, beside their targets.
+    He(BenchHeArguments),
+    /// One process of a row (started by `bench he`).
+    #[command(hide = true)]
+    Part(BenchPartArguments),
+}
+
+/// Arguments of `bench he`.
+#[derive(Debug, Args)]
+pub struct BenchHeArguments {
+    /// Rows to run, all unless given: resnet20-f8, resnet20-se-f8, lenet-f8, resnet20-f16, resnet20-f4, resnet20-f2.
+    #[arg(long, value_delimiter = ',', value_name = "ROW")]
+    pub rows: Vec<String>,
+    /// Most memory that the evaluation keys of a row may take, in MiB.
+    #[arg(long, value_name = "MIB", default_value_t = 4096)]
+    pub max_key_megabytes: usize,
+    /// Also write the results as JSON to this file.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// Arguments of one process of a row.
+#[derive(Debug, Args)]
+pub struct BenchPartArguments {
+    /// `prepare` or `evaluate`.
+    pub part: String,
+    /// The row's name.
+    pub row: String,
+    /// Folder of the files that the processes hand each other.
+    pub folder: PathBuf,
+    /// Most memory that the evaluation keys may take, in MiB.
+    #[arg(long)]
+    pub max_key_megabytes: usize,
 }
 
 /// The two networks that are trained.
@@ -133,6 +202,9 @@ pub struct ExportArguments {
     /// Also write the report as JSON to this file.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Most memory that the evaluation keys may take, in MiB; overrides the configuration.
+    #[arg(long, value_name = "MIB")]
+    pub max_key_memory: Option<usize>,
 }
 
 /// Where the encrypted side of a run lies. Each path can be given alone; `--config` gives those left out.

@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use cli::{Cli, Command, DataCommand, TrainCommand};
+use cli::{BenchCommand, Cli, Command, DataCommand, TrainCommand};
 use context::{Context, Interrupted};
 
 /// Exit status after Ctrl-C, as shells expect it.
@@ -60,6 +60,11 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Decrypt(arguments) => stages::decrypt::run(&context, &arguments),
         Command::Test(arguments) => stages::test::run(&context, &arguments),
         Command::Eval(arguments) => stages::eval::run(&context, &arguments),
+        Command::Simulate(arguments) => stages::simulate::run(&context, &arguments),
+        Command::Bench { what: BenchCommand::He(arguments) } => {
+            stages::bench::he(&context, &arguments, cli.threads)
+        }
+        Command::Bench { what: BenchCommand::Part(arguments) } => stages::bench::part(&context, &arguments),
         Command::Data { action: DataCommand::Check(arguments) } => stages::data::check(&context, &arguments),
     }
 }

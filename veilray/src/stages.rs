@@ -1,5 +1,6 @@
 //! One module a subcommand. Each says what it wrote, where, and what to run next.
 
+pub mod bench;
 pub mod data;
 pub mod decrypt;
 pub mod demo;
@@ -9,6 +10,7 @@ pub mod eval;
 pub mod export;
 pub mod infer;
 pub mod keygen;
+pub mod simulate;
 pub mod test;
 pub mod train;
 

@@ -156,6 +156,38 @@ fn encrypted_and_clear_results_agree() {
 }
 
 #[test]
+fn layers_are_compared_and_noise_is_predicted() {
+    let run = run();
+    let report = fs::read_to_string(run.root.join("run/export.json")).expect("export.json");
+    let report: serde_json::Value = serde_json::from_str(&report).expect("JSON");
+    let layers = report["layers"].as_array().expect("layers");
+    let predicted: Vec<f64> = layers.iter().filter_map(|l| l["predicted_error"].as_f64()).collect();
+    assert!(predicted.len() >= 3 && predicted.iter().all(|e| *e > 0.0 && *e < 1e-2), "{predicted:?}");
+    let said = succeed(&run.root, &["eval", "--config", "small.toml", "--compare"]);
+    let text = String::from_utf8_lossy(&said.stdout);
+    // Name, largest value, largest error, precision in bits, predicted error.
+    let rows: Vec<Vec<&str>> = text
+        .lines()
+        .skip_while(|line| !line.contains("layer by layer"))
+        .map(|line| line.split_whitespace().collect())
+        .filter(|row: &Vec<&str>| row.len() == 6 && row[4] == "bits")
+        .collect();
+    assert!(rows.len() >= 3, "{text}");
+    for row in rows {
+        let (measured, predicted): (f64, f64) =
+            (row[2].parse().expect("error"), row[5].parse().expect("error"));
+        assert!((0.1..10.0).contains(&(measured / predicted)), "{row:?}");
+    }
+    let said = succeed(&run.root, &["simulate", "--config", "small.toml", "--films", "1"]);
+    assert!(String::from_utf8_lossy(&said.stdout).contains("predicted largest difference of a logit"));
+}
+
+#[test]
+fn a_benchmark_of_an_unknown_row_is_refused() {
+    refuse(&run().root, &["bench", "he", "--rows", "resnet21-f8"], &["resnet21-f8", "resnet20-f8"]);
+}
+
+#[test]
 fn results_are_printed_as_numbers_json_and_labels() {
     let run = run();
     let decrypt = |extra: &[&str]| {

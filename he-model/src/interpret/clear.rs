@@ -23,6 +23,18 @@ pub struct ClearInterpreter<'a> {
 }
 
 impl<'a> ClearInterpreter<'a> {
+    /// An interpreter for `program` on a tensor, for walks with other schedules or on top of this one.
+    ///
+    /// # Errors
+    /// A tensor of the wrong length.
+    pub fn new(program: &'a Program, tensor: &[f64]) -> Result<Self, crate::GraphError> {
+        let shape: Shape = program.input.shape();
+        if tensor.len() != shape.len() {
+            return Err(crate::GraphError::InputLength { expected: shape.len(), got: tensor.len(), shape });
+        }
+        Ok(Self { program, inputs: program.input.pack(tensor), keep: vec![None; program.instructions.len()] })
+    }
+
     /// Runs `program` on a tensor and returns the output tensor.
     ///
     /// # Errors
@@ -36,16 +48,10 @@ impl<'a> ClearInterpreter<'a> {
     /// # Errors
     /// A tensor of the wrong length, or a program that cannot be scheduled.
     pub fn run_layers(program: &'a Program, tensor: &[f64]) -> Result<(Vec<f64>, Vec<Vec<f64>>), ModelError> {
-        let shape: Shape = program.input.shape();
-        if tensor.len() != shape.len() {
-            let (expected, got) = (shape.len(), tensor.len());
-            return Err(crate::GraphError::InputLength { expected, got, shape }.into());
-        }
+        let mut clear = Self::new(program, tensor)?;
         let plan = ideal(program)?;
-        let mut keep = vec![None; program.instructions.len()];
         let wanted = program.results.iter().flat_map(|r| &r.values);
-        wanted.for_each(|v| keep[v.index()] = Some(vec![]));
-        let mut clear = Self { program, inputs: program.input.pack(tensor), keep };
+        wanted.for_each(|v| clear.keep[v.index()] = Some(vec![]));
         let outputs = match walk(program, &plan, &mut clear) {
             Ok(outputs) => outputs,
             Err(never) => match never {},

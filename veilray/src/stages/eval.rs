@@ -13,7 +13,7 @@ use train::{Config, encode_latents, evaluate, load_classifier, logits};
 
 use super::decrypt::{decrypt_file, load_keys};
 use super::{ciphertext_file, encrypt, load_model, sigmoid};
-use crate::cli::RunArguments;
+use crate::cli::EvalArguments;
 use crate::context::{Context, configuration};
 use crate::report::Table;
 use crate::run_folder::RunFolder;
@@ -128,14 +128,18 @@ fn largest<'a>(pairs: impl IntoIterator<Item = (&'a Vec<f64>, &'a Vec<f64>)>) ->
 ///
 /// # Errors
 /// No encrypted result is there, or a file cannot be read.
-pub fn run(context: &Context, arguments: &RunArguments) -> Result<()> {
-    let config = configuration(arguments)?;
+pub fn run(context: &Context, arguments: &EvalArguments) -> Result<()> {
+    let config = configuration(&arguments.run)?;
     let folder = RunFolder::new(&config.run.dir);
     let session = context.session(&config.run.dir);
     let latents = encode_latents(&config, &session)?;
     let model = load_model(&folder.model())?;
     let evaluation = compare(&config, &latents, &model, &folder, &session.classifier_model())?;
     print(&evaluation);
+    if let (true, Some(film)) = (arguments.compare, evaluation.films.first()) {
+        let latent: Vec<f64> = latents.latent(film.index).iter().map(|&v| f64::from(v)).collect();
+        println!("\n{}", super::simulate::compare(&model, &folder, &latent)?.to_text());
+    }
     save(&evaluation, &folder.evaluation())?;
     context.say(&format!("-> {}", folder.evaluation().display()));
     Ok(())

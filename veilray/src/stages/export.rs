@@ -8,8 +8,11 @@ use burn::tensor::Device;
 use datasets::{LatentSet, Split};
 use he_export::{Export, ExportInputs, Weights, export};
 use he_model::{HeModel, PlanOptions};
+use he_runtime::Circuit;
+use he_runtime::simulate::compare_layers;
 use train::{Config, encode_latents, load_classifier};
 
+use super::keygen::random;
 use crate::cli::ExportArguments;
 use crate::context::{Context, configuration};
 use crate::run_folder::RunFolder;
@@ -20,7 +23,9 @@ use crate::settings;
 /// # Errors
 /// As [`export_run`], or the JSON report cannot be written.
 pub fn run(context: &Context, arguments: &ExportArguments) -> Result<()> {
-    let config = configuration(&arguments.run)?;
+    let mut run = arguments.run.clone();
+    run.overrides.extend(arguments.max_key_memory.map(|mib| format!("export.max_key_megabytes={mib}")));
+    let config = configuration(&run)?;
     let folder = RunFolder::new(&config.run.dir);
     let session = context.session(&config.run.dir);
     let latents = encode_latents(&config, &session)?;
@@ -69,8 +74,13 @@ pub fn export_run(
             ("checkpoint".to_owned(), trained.digest.clone()),
         ]),
     };
-    let Export { model, report, .. } =
+    let Export { model, mut report, .. } =
         export(&inputs, calibration).with_context(|| format!("cannot export {}", classifier.display()))?;
+    if let Some(&film) = films.first() {
+        let latent: Vec<f64> = latents.latent(film).iter().map(|&value| f64::from(value)).collect();
+        let errors = compare_layers(&model, &Circuit::new(&model)?, &latent, &mut random()?)?;
+        report.set_predicted_errors(errors.iter().map(|layer| (layer.name.as_str(), layer.error)));
+    }
     model.save(&folder.model())?;
     train::files::write_atomically(
         &folder.export_report(),

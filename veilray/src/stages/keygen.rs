@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
+use ckks::Parameters;
 use he_model::HeModel;
 use he_runtime::Circuit;
 use he_runtime::client::KeyBundle;
@@ -54,10 +55,7 @@ pub fn generate(context: &Context, model: &HeModel, keys: &Keys) -> Result<()> {
     let circuit = Circuit::new(model)?;
     context.say(&format!("making keys at N = 2^{}", circuit.spec.ring.log_ring_degree));
     let bundle = KeyBundle::generate(&circuit.spec, &mut random()?)?;
-    make_private_folder(keys.dir())?;
-    bundle.server.save(&circuit.parameters, &keys.evaluation())?;
-    bundle.public.save(&circuit.parameters, &keys.public())?;
-    bundle.client.save(&circuit.parameters, &keys.secret())?;
+    save(&bundle, &circuit.parameters, keys)?;
     context.say(&format!(
         "keys in {}: evaluation keys {} (for the server), public key {}, secret key {} (stays here)",
         readable_time(started.elapsed()),
@@ -65,6 +63,18 @@ pub fn generate(context: &Context, model: &HeModel, keys: &Keys) -> Result<()> {
         readable_bytes(size_of(&keys.public())),
         keys.secret().display()
     ));
+    Ok(())
+}
+
+/// Writes the three key files into a folder that only its owner can enter.
+///
+/// # Errors
+/// A file cannot be written.
+pub fn save(bundle: &KeyBundle, parameters: &Parameters, keys: &Keys) -> Result<()> {
+    make_private_folder(keys.dir())?;
+    bundle.server.save(parameters, &keys.evaluation())?;
+    bundle.public.save(parameters, &keys.public())?;
+    bundle.client.save(parameters, &keys.secret())?;
     Ok(())
 }
 
