@@ -7,6 +7,7 @@ use std::path::Path;
 
 use ckks::{Ciphertext, Decryptor, Encoder, Encryptor, KeyGenerator, Parameters, SecretKey, Wire};
 use rand_core::CryptoRng;
+use zeroize::Zeroizing;
 
 use crate::RuntimeError;
 use crate::circuit::ClientSpec;
@@ -19,6 +20,8 @@ use crate::simulate::LayerError;
 
 /// A latent may exceed the calibrated range by this factor before it is refused.
 const RANGE_MARGIN: f64 = 2.0;
+/// Bytes that a secret coefficient takes at most.
+const SECRET_ROOM: usize = 4;
 
 /// The key pair. It cannot be cloned or printed.
 pub struct ClientKeys {
@@ -40,6 +43,32 @@ impl ClientKeys {
     pub fn save(&self, parameters: &Parameters, path: &Path) -> Result<(), RuntimeError> {
         let header = Header { kind: Kind::ClientKeys, model: [0; 32], key: self.key, count: 1 };
         write_file(path, header, |to| Ok(self.secret.write_to(parameters, to)?))
+    }
+
+    /// The secret key as bytes that wipe themselves, for storage under a passphrase.
+    ///
+    /// # Errors
+    /// Parameters of another key.
+    pub fn to_bytes(&self, parameters: &Parameters) -> Result<Zeroizing<Vec<u8>>, RuntimeError> {
+        // Room for all of it beforehand: a vector that grows leaves copies behind.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(SECRET_ROOM * parameters.ring_degree() + 4096));
+        bytes.extend_from_slice(&self.key);
+        self.secret.write_to(parameters, &mut *bytes)?;
+        Ok(bytes)
+    }
+
+    /// The key from what [`ClientKeys::to_bytes`] gave.
+    ///
+    /// # Errors
+    /// Bytes that are cut short, altered, or made for other parameters.
+    pub fn from_bytes(parameters: &Parameters, bytes: &[u8]) -> Result<Self, RuntimeError> {
+        let short = || RuntimeError::Malformed {
+            path: "the sealed key".into(),
+            what: Kind::ClientKeys.name(),
+            reason: "it is too short".into(),
+        };
+        let (key, rest) = bytes.split_first_chunk::<32>().ok_or_else(short)?;
+        Ok(Self { key: *key, secret: SecretKey::from_bytes(parameters, rest)? })
     }
 
     /// Reads the file.

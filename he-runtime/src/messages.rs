@@ -11,6 +11,7 @@ use std::path::Path;
 use ckks::{Ciphertext, EvaluationKeys, Parameters, PublicKey, Wire};
 
 use crate::RuntimeError;
+use crate::circuit::ClientSpec;
 use crate::error::short;
 
 const MAGIC: &[u8; 4] = b"VRHE";
@@ -201,6 +202,16 @@ impl EncryptedTensor {
         Ok(Self { kind, model: header.model, key: header.key, ciphertexts })
     }
 
+    /// Checks, before it waits for its turn, that a latent belongs to this model and key and has the level and scale that
+    /// the model expects.
+    ///
+    /// # Errors
+    /// What does not belong together, by name.
+    pub fn check_latent(&self, spec: &ClientSpec, key: &KeyIdentity) -> Result<(), RuntimeError> {
+        let expected = (spec.input.ciphertexts(), spec.input_level, spec.input_scale);
+        self.check(&spec.model_bytes(), key, expected)
+    }
+
     /// Checks that it belongs to this model and key, and has the level and scale that the model expects.
     pub(crate) fn check(
         &self,
@@ -265,6 +276,14 @@ impl ServerKeys {
     pub fn save(&self, parameters: &Parameters, path: &Path) -> Result<(), RuntimeError> {
         let header = Header { kind: Kind::EvaluationKeys, model: [0; 32], key: self.key, count: 1 };
         write_file(path, header, |to| Ok(self.evaluation.write_to(parameters, to)?))
+    }
+
+    /// The key pair that a file of evaluation keys says it belongs to, from its head alone.
+    ///
+    /// # Errors
+    /// A file that is no such file.
+    pub fn identity_in(path: &Path) -> Result<KeyIdentity, RuntimeError> {
+        read_file(path, Kind::EvaluationKeys).map(|(header, _)| header.key)
     }
 
     /// Reads the file.

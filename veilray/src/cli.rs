@@ -58,6 +58,23 @@ pub enum Command {
         #[command(subcommand)]
         what: BenchCommand,
     },
+    /// Put model, encoder and model card of a run into one folder: what a clinic and a service need.
+    Package(PackageArguments),
+    /// Show a model package, after checking every digest in it.
+    Inspect(InspectArguments),
+    /// Service: classify ciphertexts of many clients. Executes `veilray-server`, which cannot decrypt.
+    #[command(disable_help_flag = true)]
+    Serve {
+        /// What `veilray-server` is given; `veilray serve --help` shows it.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
+        arguments: Vec<std::ffi::OsString>,
+    },
+    /// Clinic: enroll at a service, and have films classified there without showing them.
+    Client {
+        /// What to do.
+        #[command(subcommand)]
+        action: ClientCommand,
+    },
     /// Read a whole data set and say what is in it and what is wrong with it.
     Data {
         /// What to do with the data.
@@ -290,6 +307,103 @@ pub struct DecryptArguments {
     /// Encrypted results; unless given, all of `results/` of the run.
     #[arg(value_name = "RESULT")]
     pub inputs: Vec<PathBuf>,
+}
+
+/// Arguments of `package`.
+#[derive(Debug, Args)]
+pub struct PackageArguments {
+    /// The run.
+    #[command(flatten)]
+    pub run: RunArguments,
+    /// Name under which a service offers the model: a-z, 0-9, '-' and '_'.
+    #[arg(long, value_name = "NAME")]
+    pub name: he_protocol::Name,
+    /// Folder of the package; `package/` of the run folder unless given.
+    #[arg(long, value_name = "DIR")]
+    pub to: Option<PathBuf>,
+    /// A line of the model card, for example `--note "intended use=research"`. Can be given several times.
+    #[arg(long = "note", value_name = "HEADING=TEXT")]
+    pub notes: Vec<String>,
+}
+
+/// Arguments of `inspect`.
+#[derive(Debug, Args)]
+pub struct InspectArguments {
+    /// The package.
+    #[arg(value_name = "DIR")]
+    pub package: PathBuf,
+    /// Refuse the package unless it has this digest, which its publisher told you.
+    #[arg(long, value_name = "DIGEST")]
+    pub digest: Option<he_protocol::Digest>,
+    /// Print the manifest as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What a clinic does.
+#[derive(Debug, Subcommand)]
+pub enum ClientCommand {
+    /// Make keys for a model of a service and upload the evaluation keys. Repeat it to continue an upload.
+    Enroll(EnrollArguments),
+    /// Encode, encrypt and send films; wait; decrypt and print the findings.
+    Diagnose(DiagnoseArguments),
+}
+
+/// Which service, and who is asking.
+#[derive(Debug, Args)]
+pub struct ServiceArguments {
+    /// File with the token that the service's operator gave you; the variable VEILRAY_TOKEN unless given.
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Certificates (PEM) to trust instead of those of public authorities.
+    #[arg(long, value_name = "FILE")]
+    pub authorities: Option<PathBuf>,
+    /// Folder of this enrolment: keys, and the model's description.
+    #[arg(long, short, value_name = "DIR")]
+    pub keys: PathBuf,
+    /// File with the passphrase of the secret key.
+    #[arg(long, value_name = "FILE")]
+    pub passphrase_file: Option<PathBuf>,
+}
+
+/// Arguments of `client enroll`.
+#[derive(Debug, Args)]
+pub struct EnrollArguments {
+    /// Address of the service, for example https://diagnosis.example:8750.
+    #[arg(value_name = "URL")]
+    pub url: String,
+    /// The model; may be left out if the service has only one.
+    #[arg(long, short, value_name = "NAME")]
+    pub model: Option<he_protocol::Name>,
+    /// The service.
+    #[command(flatten)]
+    pub service: ServiceArguments,
+    /// Put the secret key under a passphrase and ask for it.
+    #[arg(long, conflicts_with = "passphrase_file")]
+    pub passphrase: bool,
+}
+
+/// Arguments of `client diagnose`.
+#[derive(Debug, Args)]
+pub struct DiagnoseArguments {
+    /// The service.
+    #[command(flatten)]
+    pub service: ServiceArguments,
+    /// The encoder's checkpoint; fetched from the service unless given.
+    #[arg(long, value_name = "FILE")]
+    pub encoder: Option<PathBuf>,
+    /// Films at once.
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub at_once: usize,
+    /// Print yes or no at probability 0.5 instead of numbers: the form that is safe to pass on (SECURITY.md).
+    #[arg(long)]
+    pub labels_only: bool,
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    pub json: bool,
+    /// Films (PNG, JPEG, DICOM).
+    #[arg(value_name = "FILM", required = true)]
+    pub films: Vec<PathBuf>,
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use cli::{BenchCommand, Cli, Command, DataCommand, TrainCommand};
+use cli::{BenchCommand, Cli, ClientCommand, Command, DataCommand, TrainCommand};
 use context::{Context, Interrupted};
 
 /// Exit status after Ctrl-C, as shells expect it.
@@ -65,6 +65,15 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             stages::bench::he(&context, &arguments, cli.threads)
         }
         Command::Bench { what: BenchCommand::Part(arguments) } => stages::bench::part(&context, &arguments),
+        Command::Package(arguments) => stages::package::package(&context, &arguments),
+        Command::Inspect(arguments) => stages::package::inspect(&arguments),
+        Command::Serve { arguments } => stages::serve::run(&context, &arguments),
+        Command::Client { action: ClientCommand::Enroll(arguments) } => {
+            stages::client::enroll(&context, &arguments)
+        }
+        Command::Client { action: ClientCommand::Diagnose(arguments) } => {
+            stages::client::diagnose(&context, &arguments)
+        }
         Command::Data { action: DataCommand::Check(arguments) } => stages::data::check(&context, &arguments),
     }
 }
@@ -75,6 +84,7 @@ fn was_interrupted(error: &anyhow::Error) -> bool {
         cause.is::<Interrupted>()
             || matches!(cause.downcast_ref(), Some(train::TrainError::Interrupted { .. }))
             || matches!(cause.downcast_ref(), Some(he_runtime::RuntimeError::Interrupted))
+            || matches!(cause.downcast_ref(), Some(he_client::ClientError::Interrupted))
     })
 }
 

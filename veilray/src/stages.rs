@@ -1,6 +1,7 @@
 //! One module a subcommand. Each says what it wrote, where, and what to run next.
 
 pub mod bench;
+pub mod client;
 pub mod data;
 pub mod decrypt;
 pub mod demo;
@@ -10,6 +11,8 @@ pub mod eval;
 pub mod export;
 pub mod infer;
 pub mod keygen;
+pub mod package;
+pub mod serve;
 pub mod simulate;
 pub mod test;
 pub mod train;

@@ -13,17 +13,35 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("ckks", &[]),
     ("he-model", &[]),
     ("he-runtime", &["ckks", "he-model"]),
+    ("he-protocol", &["he-model", "he-runtime"]),
+    ("he-server", &["ckks", "he-model", "he-protocol", "he-runtime"]),
+    ("he-client", &["he-model", "he-protocol", "he-runtime"]),
     ("datasets", &[]),
     ("kernels", &[]),
     ("vqgan", &["kernels"]),
     ("classifier", &["kernels"]),
     ("train", &["classifier", "datasets", "vqgan"]),
     ("he-export", &["classifier", "he-model"]),
-    ("veilray", &["ckks", "classifier", "datasets", "he-export", "he-model", "he-runtime", "train", "vqgan"]),
+    (
+        "veilray",
+        &[
+            "ckks",
+            "classifier",
+            "datasets",
+            "he-client",
+            "he-export",
+            "he-model",
+            "he-protocol",
+            "he-runtime",
+            "train",
+            "vqgan",
+        ],
+    ),
 ];
 
 /// Crates from which Burn must not be reachable.
-const WITHOUT_BURN: &[&str] = &["ckks", "he-model", "he-runtime", "datasets"];
+const WITHOUT_BURN: &[&str] =
+    &["ckks", "he-model", "he-runtime", "he-protocol", "he-server", "he-client", "datasets"];
 
 fn metadata() -> Metadata {
     MetadataCommand::new()

@@ -34,7 +34,7 @@ pub fn run(context: &Context, arguments: &DecryptArguments) -> Result<()> {
     for input in &inputs {
         films.push((film_name(input), decrypt_file(&spec, &client_keys, input)?));
     }
-    print(&spec.labels, &films, arguments);
+    print(&spec.labels, &films, arguments.labels_only, arguments.json);
     context.say("these numbers must not go back to the server: see SECURITY.md, IND-CPA-D");
     Ok(())
 }
@@ -57,13 +57,14 @@ pub fn decrypt_file(spec: &ClientSpec, keys: &ClientKeys, file: &Path) -> Result
     client::decrypt(spec, keys, &result).with_context(|| format!("cannot decrypt {}", file.display()))
 }
 
-fn print(labels: &[String], films: &[(String, Vec<f64>)], arguments: &DecryptArguments) {
-    let cell = |logit: f64| match (arguments.labels_only, logit > 0.0) {
+/// Prints the findings of films, given their logits.
+pub fn print(labels: &[String], films: &[(String, Vec<f64>)], labels_only: bool, json: bool) {
+    let cell = |logit: f64| match (labels_only, logit > 0.0) {
         (true, true) => json!(true),
         (true, false) => json!(false),
         (false, _) => json!((sigmoid(logit) * 1e4).round() / 1e4),
     };
-    if arguments.json {
+    if json {
         let films: Vec<_> = films
             .iter()
             .map(|(name, logits)| {
@@ -75,11 +76,8 @@ fn print(labels: &[String], films: &[(String, Vec<f64>)], arguments: &DecryptArg
         println!("{:#}", serde_json::Value::Array(films));
         return;
     }
-    let caption = if arguments.labels_only {
-        "findings (probability above 0.5)"
-    } else {
-        "probability of each finding"
-    };
+    let caption =
+        if labels_only { "findings (probability above 0.5)" } else { "probability of each finding" };
     let mut table = Table::new(caption, &["finding"]);
     table.head.extend(films.iter().map(|(name, _)| name.clone()));
     for (index, label) in labels.iter().enumerate() {

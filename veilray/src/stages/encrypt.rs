@@ -33,10 +33,17 @@ impl Encoder {
     /// # Errors
     /// The checkpoint cannot be read or is another one.
     pub fn load(path: &Path, model: &HeModel) -> Result<Self> {
+        Self::of_digest(path, &model.preprocessing.encoder_digest)
+    }
+
+    /// As [`Encoder::load`], for a client that knows the model's description only. An empty digest is any.
+    ///
+    /// # Errors
+    /// The checkpoint cannot be read or is another one.
+    pub fn of_digest(path: &Path, expected: &str) -> Result<Self> {
         let digest = Checkpoint::load(path, Kind::Vqgan)?.digest();
-        let expected = &model.preprocessing.encoder_digest;
         ensure!(
-            expected.is_empty() || *expected == digest,
+            expected.is_empty() || expected == digest,
             "{} is not the encoder of this model: expected the checkpoint with digest {expected}, found {digest}; \
              name the right one with --encoder",
             path.display()
