@@ -198,9 +198,9 @@ impl Connection {
         let mut reason = String::new();
         for _ in 0..self.options.tries.max(1) {
             let mut response = self.send(call)?;
-            match response.body_mut().with_config().limit(limit).read_to_vec() {
-                Ok(bytes) => return Ok(bytes),
-                Err(ureq::Error::BodyExceedsLimit(_)) => {
+            match response.body_mut().with_config().limit(limit.saturating_add(1)).read_to_vec() {
+                Ok(bytes) if bytes.len() as u64 <= limit => return Ok(bytes),
+                Ok(_) | Err(ureq::Error::BodyExceedsLimit(_)) => {
                     return Err(ClientError::Answer(format!("it is larger than {limit} bytes")));
                 }
                 Err(error) => reason = error.to_string(),

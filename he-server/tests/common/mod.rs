@@ -34,6 +34,10 @@ pub fn model(seed: u64) -> HeModel {
         security: SecurityLevel::InsecureForTests,
         ..PlanOptions::default()
     };
+    let mut ranges = Ranges::new(&graph);
+    for seed in 0..16 {
+        ranges.observe(&graph, &random_input(input, seed)).unwrap();
+    }
     HeModel {
         plan: plan(&graph, &options).unwrap(),
         labels: vec!["effusion".into(), "nodule".into()],
@@ -43,7 +47,7 @@ pub fn model(seed: u64) -> HeModel {
             encoder_digest: String::new(),
             latent_range: 1.0,
         },
-        ranges: Ranges::new(&graph),
+        ranges,
         graph,
         notes: BTreeMap::new(),
     }
