@@ -368,3 +368,61 @@ fn no_half_written_file_is_left_under_any_name() {
         }
     }
 }
+
+#[test]
+fn a_package_is_inspected_and_a_changed_one_is_refused() {
+    let run = run();
+    let root = &run.root;
+    let made = succeed(
+        root,
+        &[
+            "package",
+            "--config",
+            "small.toml",
+            "--name",
+            "small",
+            "--to",
+            "package",
+            "--note",
+            "use=tests",
+            "--quiet",
+        ],
+    );
+    let digest = String::from_utf8(made.stdout).expect("UTF-8").trim().to_owned();
+    let shown = succeed(root, &["inspect", "package", "--digest", &digest]);
+    let shown = String::from_utf8(shown.stdout).expect("UTF-8");
+    for text in ["every digest is right", "Cardiomegaly", "use: tests", "films run encrypted: 2"] {
+        assert!(shown.contains(text), "{text} is not in\n{shown}");
+    }
+    refuse(root, &["inspect", "package", "--digest", &"0".repeat(64)], &["not the publisher's package"]);
+    assert_eq!(
+        veilray(root, &["package", "--config", "small.toml", "--name", "../x"]).status.code(),
+        Some(2)
+    );
+    for file in ["model.safetensors", "encoder.safetensors"] {
+        fs::create_dir_all(root.join("changed-package")).expect("folder");
+        for name in ["package.json", "model.safetensors", "encoder.safetensors"] {
+            fs::copy(root.join("package").join(name), root.join("changed-package").join(name))
+                .expect("copied");
+        }
+        with_changed_byte(run, &format!("package/{file}"), &format!("changed-package/{file}"), |length| {
+            length - 3
+        });
+        refuse(root, &["inspect", "changed-package"], &[file, "was changed"]);
+    }
+}
+
+#[test]
+fn a_clinic_without_keys_token_or_service_is_told_what_to_do() {
+    let run = run();
+    let root = &run.root;
+    refuse(root, &["client", "diagnose", "--keys", "no-keys", "film.png"], &["no-keys", "client enroll"]);
+    fs::write(root.join("token"), "clinic.00").expect("written");
+    let enroll = |url: &str, said: &[&str]| {
+        refuse(root, &["client", "enroll", url, "--keys", "new-keys", "--token-file", "token"], said);
+        assert!(!root.join("new-keys").exists());
+    };
+    enroll("http://192.0.2.1:1", &["no TLS"]);
+    enroll("ftp://x", &["https://"]);
+    refuse(root, &["client", "enroll", "https://x", "--keys", "k", "--token-file", "none"], &["none"]);
+}
