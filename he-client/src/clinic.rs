@@ -26,6 +26,9 @@ const MAX_ENCODER: u64 = 8 << 30;
 const RANGE_FACTOR: f64 = 8.0;
 const LEAST_LIMIT: f64 = 30.0;
 
+/// The logits of a film, one a label, or why there are none.
+pub type Logits = Result<Vec<f64>, ClientError>;
+
 /// How far something is, for whoever watches.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Step {
@@ -403,10 +406,9 @@ impl Clinic {
         at_once: usize,
         interrupt: &AtomicBool,
         on_step: &(dyn Fn(Step) + Sync),
-    ) -> Vec<Result<Vec<f64>, ClientError>> {
+    ) -> Vec<Logits> {
         let next = AtomicUsize::new(0);
-        let results: Mutex<Vec<Option<Result<Vec<f64>, ClientError>>>> =
-            Mutex::new(latents.iter().map(|_| None).collect());
+        let results: Mutex<Vec<Option<Logits>>> = Mutex::new(latents.iter().map(|_| None).collect());
         std::thread::scope(|scope| {
             for _ in 0..at_once.clamp(1, 16).min(latents.len()) {
                 scope.spawn(|| {
