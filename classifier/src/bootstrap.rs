@@ -132,12 +132,11 @@ fn interval(values: impl Iterator<Item = Option<f64>>) -> Option<Interval> {
 mod tests {
     use super::*;
 
+    /// Scores, labels and patients of films.
+    type Sample = (Vec<Vec<f64>>, Vec<Vec<Option<bool>>>, Vec<String>);
+
     /// Scores of `count` examples, half of them positive, normal with means 0 and `shift`.
-    fn sample(
-        count: usize,
-        shift: f64,
-        per_patient: usize,
-    ) -> (Vec<Vec<f64>>, Vec<Vec<Option<bool>>>, Vec<String>) {
+    fn sample(count: usize, shift: f64, per_patient: usize) -> Sample {
         let mut draws = Draws(5);
         // Twelve uniform numbers add up to something close to a normal one.
         let mut normal =
