@@ -4,6 +4,7 @@
 //! sqrt(n/12)/D for n nonzero coefficients: N for a dense plaintext, 2 x period for a periodic one.
 
 use num_complex::Complex64;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::embedding::Embedding;
 use crate::error::{Error, Result};
@@ -25,14 +26,42 @@ pub struct Encoder {
     embedding: Embedding,
 }
 
-/// Rounds coefficients at a scale, refusing what is not finite or reaches 2^limit.
-fn quantise(values: impl Iterator<Item = f64>, scale: f64, limit_log2: u32) -> Result<Vec<f64>> {
+/// A copy of a message: wiped when dropped, for it may be what a client is about to encrypt.
+struct Slots(Vec<Complex64>);
+
+impl Slots {
+    fn real(values: &[f64]) -> Self {
+        Self(values.iter().map(|&v| Complex64::new(v, 0.0)).collect())
+    }
+
+    /// These values, and zeros up to `len`. Nothing is moved afterwards, which would leave a copy behind.
+    fn padded(values: &[Complex64], len: usize) -> Self {
+        let mut slots = Vec::with_capacity(len.max(values.len()));
+        slots.extend_from_slice(values);
+        slots.resize(len.max(values.len()), Complex64::default());
+        Self(slots)
+    }
+}
+
+impl Drop for Slots {
+    fn drop(&mut self) {
+        for slot in &mut self.0 {
+            slot.re.zeroize();
+            slot.im.zeroize();
+        }
+    }
+}
+
+/// Rounds coefficients at a scale in place, refusing what is not finite or reaches 2^limit.
+fn quantise(values: &mut [f64], scale: f64, limit_log2: u32) -> Result<()> {
     let limit = f64::from(limit_log2).exp2();
-    let quantised = values.enumerate().map(|(index, v)| {
-        let v = (v * scale).round();
-        if v.abs() < limit { Ok(v) } else { Err(Error::Value { index, limit_log2 }) }
-    });
-    quantised.collect()
+    for (index, v) in values.iter_mut().enumerate() {
+        *v = (*v * scale).round();
+        if v.is_nan() || v.abs() >= limit {
+            return Err(Error::Value { index, limit_log2 });
+        }
+    }
+    Ok(())
 }
 
 impl Encoder {
@@ -47,9 +76,9 @@ impl Encoder {
     }
 
     /// Coefficients of the polynomial with these slots, real parts first.
-    fn coefficients(&self, mut slots: Vec<Complex64>) -> Vec<f64> {
-        self.embedding.to_coefficients(&mut slots);
-        slots.iter().map(|v| v.re).chain(slots.iter().map(|v| v.im)).collect()
+    fn coefficients(&self, mut slots: Slots) -> Zeroizing<Vec<f64>> {
+        self.embedding.to_coefficients(&mut slots.0);
+        Zeroizing::new(slots.0.iter().map(|v| v.re).chain(slots.0.iter().map(|v| v.im)).collect())
     }
 
     /// Encodes up to N/2 complex slots; missing ones are zero.
@@ -65,8 +94,7 @@ impl Encoder {
     /// # Errors
     /// As [`Self::encode`].
     pub fn encode_real(&self, values: &[f64], scale: f64, level: usize) -> Result<Plaintext> {
-        let values: Vec<Complex64> = values.iter().map(|&v| Complex64::new(v, 0.0)).collect();
-        self.encode(&values, scale, level)
+        self.encode(&Slots::real(values).0, scale, level)
     }
 
     /// Encodes for use in a linear map, over `special` special primes as well (those of the keys' [`crate::KeyShape`]).
@@ -91,16 +119,15 @@ impl Encoder {
             let expected = format!("at most {} slots", p.slots());
             return Err(Error::Length { given: values.len(), expected });
         }
-        let mut slots = values.to_vec();
-        slots.resize(p.slots(), Complex64::default());
-        let quantised = quantise(self.coefficients(slots).into_iter(), scale, DENSE_LIMIT)?;
+        let mut quantised = self.coefficients(Slots::padded(values, p.slots()));
+        quantise(&mut quantised, scale, DENSE_LIMIT)?;
         let poly = if quantised.iter().all(|v| v.abs() < f64::from(PERIODIC_LIMIT).exp2()) {
-            let integers: Vec<i64> = quantised.iter().map(|&v| v as i64).collect();
+            let integers: Zeroizing<Vec<i64>> = Zeroizing::new(quantised.iter().map(|&v| v as i64).collect());
             Poly::from_signed(p, level + 1, special, &integers)
         } else {
             let mut poly = Poly::<Coefficient>::scratch(p, level + 1, special);
             poly.for_each_limb(p, |_, m, limb| {
-                for (x, &v) in limb.iter_mut().zip(&quantised) {
+                for (x, &v) in limb.iter_mut().zip(quantised.iter()) {
                     *x = m.reduce_i128(v as i128);
                 }
             });
@@ -120,8 +147,9 @@ impl Encoder {
             return Err(Error::Length { given, expected });
         }
         self.parameters.check_scale("encode_periodic", scale, self.parameters.max_level())?;
-        let quantised = quantise(self.coefficients(values.to_vec()).into_iter(), scale, PERIODIC_LIMIT)?;
-        Ok(PeriodicPlaintext::new(quantised.into_iter().map(|v| v as i64).collect(), scale))
+        let mut quantised = self.coefficients(Slots::padded(values, given));
+        quantise(&mut quantised, scale, PERIODIC_LIMIT)?;
+        Ok(PeriodicPlaintext::new(quantised.iter().map(|&v| v as i64).collect(), scale))
     }
 
     /// Encodes real slots that repeat with the length of `values`.
@@ -129,8 +157,7 @@ impl Encoder {
     /// # Errors
     /// As [`Self::encode_periodic`].
     pub fn encode_periodic_real(&self, values: &[f64], scale: f64) -> Result<PeriodicPlaintext> {
-        let values: Vec<Complex64> = values.iter().map(|&v| Complex64::new(v, 0.0)).collect();
-        self.encode_periodic(&values, scale)
+        self.encode_periodic(&Slots::real(values).0, scale)
     }
 
     /// The slots of a plaintext. Values up to 2^64 are recovered, as far as the modulus of its level holds them.
@@ -141,8 +168,8 @@ impl Encoder {
             .find(|&l| p.modulus_log2(l - 1) > wanted)
             .unwrap_or(plaintext.poly.limbs());
         let mut poly = plaintext.poly.prefix(limbs).into_coefficients(p);
-        let coefficients = zeroize::Zeroizing::new(centred_values(p, &poly));
-        zeroize::Zeroize::zeroize(poly.data_mut());
+        let coefficients = Zeroizing::new(centred_values(p, &poly));
+        poly.data_mut().zeroize();
         let (re, im) = coefficients.split_at(p.slots());
         let scale = 1.0 / plaintext.scale;
         let mut slots: Vec<Complex64> =

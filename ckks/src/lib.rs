@@ -18,7 +18,8 @@
 //!
 //! **Not guaranteed.** IND-CPA only, not IND-CPA-D: decrypted numbers must not go back to whoever computed them, unless flooded
 //! (`Flooding`). Constant time is aimed at, not claimed. Noise estimates are expectations, not bounds. The digest of a wire object finds accidents, not forgers.
-//! Freed memory that held residues of ciphertexts is recycled unwiped; secrets, encryption errors, dense plaintexts and the coefficients that decoding recovers are wiped. Slots handed to or by the
+//! Freed memory that held residues of ciphertexts is recycled unwiped; secrets, encryption errors, flooding noise, dense plaintexts and
+//! what encoding and decoding work on are wiped. Slots handed to or by the
 //! caller are the caller's to wipe.
 //!
 //! Source of the scheme: Cheon, Han, Kim, Kim and Song, A full RNS variant of approximate homomorphic encryption (2018).

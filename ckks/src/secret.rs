@@ -23,6 +23,20 @@ use crate::sampling;
 /// fn copies<T: Clone>() {}
 /// copies::<ckks::SecretKey>();
 /// ```
+///
+/// Nor can what holds an expanded copy of it:
+/// ```compile_fail,E0277
+/// fn copies<T: Clone>() {}
+/// copies::<ckks::Decryptor>();
+/// ```
+/// ```compile_fail,E0277
+/// fn copies<T: Clone>() {}
+/// copies::<ckks::SecretEncryptor>();
+/// ```
+/// ```compile_fail,E0277
+/// fn copies<T: Clone>() {}
+/// copies::<ckks::KeyGenerator>();
+/// ```
 #[derive(Zeroize, ZeroizeOnDrop)]
 pub struct SecretKey {
     pub(crate) coefficients: Vec<i32>,

@@ -14,7 +14,7 @@
 use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
-use super::Decryptor;
+use super::{Decryptor, SecretPoly};
 use crate::ciphertext::Ciphertext;
 use crate::error::{Error, Result};
 use crate::plaintext::Plaintext;
@@ -79,8 +79,9 @@ impl Decryptor {
                 })
                 .collect(),
         );
-        let noise = Poly::from_signed(p, plaintext.level() + 1, 0, &samples).into_evaluation(p);
-        plaintext.poly.add_assign(&noise, p);
+        // Whoever knows the flood can take it off again.
+        let noise = SecretPoly(Poly::from_signed(p, plaintext.level() + 1, 0, &samples).into_evaluation(p));
+        plaintext.poly.add_assign(&noise.0, p);
         Ok(plaintext)
     }
 }
