@@ -4,7 +4,7 @@
 
 use ckks::{
     Ciphertext, Encoder, Encryptor, Error, EvaluationKeyRequest, EvaluationKeys, GaloisKey, KeyGenerator,
-    Parameters, ParametersLiteral, PublicKey, RelinearizationKey, SecretKey, Wire,
+    Parameters, ParametersLiteral, PublicKey, RelinearizationKey, SecretKey, Security, Wire,
 };
 use proptest::prelude::*;
 use rand_chacha::ChaCha20Rng;
@@ -55,7 +55,7 @@ fn all(o: &Objects) -> Vec<Vec<u8>> {
 
 /// Reads bytes as each kind of object, and says whether any of them was accepted.
 fn accepted(p: &Parameters, bytes: &[u8]) -> bool {
-    Parameters::from_bytes(bytes).is_ok()
+    Parameters::insecure_from_bytes(bytes).is_ok()
         || SecretKey::from_bytes(p, bytes).is_ok()
         || PublicKey::from_bytes(p, bytes).is_ok()
         || EvaluationKeys::from_bytes(p, bytes).is_ok()
@@ -67,7 +67,7 @@ fn everything_comes_back() {
     let o = objects();
     let p = &o.parameters;
     let bytes = all(&o);
-    let parameters = Parameters::from_bytes(&bytes[0]).unwrap();
+    let parameters = Parameters::insecure_from_bytes(&bytes[0]).unwrap();
     assert_eq!(parameters.digest(), p.digest());
     let secret = SecretKey::from_bytes(&parameters, &bytes[1]).unwrap();
     assert_eq!(*secret.to_bytes(p).unwrap(), bytes[1]);
@@ -84,6 +84,26 @@ fn other_parameters_are_refused() {
     let bytes = o.ciphertext.to_bytes(&o.parameters).unwrap();
     assert!(matches!(Ciphertext::from_bytes(&other, &bytes), Err(Error::Parameters { .. })));
     assert!(matches!(PublicKey::from_bytes(&o.parameters, &bytes), Err(Error::Wire { .. })));
+}
+
+/// A set without security is only read by who asks for one by name, whatever else about it is right.
+#[test]
+fn insecure_parameters_cannot_arrive_by_accident() {
+    let toy = objects().parameters.to_bytes().unwrap();
+    let refused = Parameters::from_bytes(&toy).unwrap_err();
+    assert!(refused.to_string().contains("promises no security"), "{refused}");
+    for security in [Security::Classical128, Security::Quantum128] {
+        let literal = ParametersLiteral { security, ..ParametersLiteral::insecure_toy(13, 2, 2) };
+        let bytes = literal.build().unwrap().to_bytes().unwrap();
+        assert_eq!(Parameters::from_bytes(&bytes).unwrap().literal(), &literal);
+        // The same bytes that claim no security, and toy bytes that claim some.
+        for (start, claim) in [(&bytes, 2), (&toy, 0), (&toy, 1)] {
+            let mut altered = start.clone();
+            altered[HEADER + 2] = claim;
+            seal(&mut altered);
+            assert!(Parameters::from_bytes(&altered).is_err(), "security mode {claim}");
+        }
+    }
 }
 
 /// The digest of each object's bytes from the fixed seed: a change here is a change of the format, and needs a new version.
@@ -184,7 +204,7 @@ fn drive_all(count: u64) {
     let o = objects();
     let p = &o.parameters;
     let starts = all(&o);
-    drive(1, count, &starts[0], |b| Parameters::from_bytes(b).ok(), |x| x.to_bytes().unwrap());
+    drive(1, count, &starts[0], |b| Parameters::insecure_from_bytes(b).ok(), |x| x.to_bytes().unwrap());
     drive(2, count, &starts[1], |b| SecretKey::from_bytes(p, b).ok(), |x| x.to_bytes(p).unwrap().to_vec());
     drive(3, count, &starts[2], |b| PublicKey::from_bytes(p, b).ok(), |x| x.to_bytes(p).unwrap());
     drive(4, count, &starts[3], |b| EvaluationKeys::from_bytes(p, b).ok(), |x| x.to_bytes(p).unwrap());

@@ -235,11 +235,24 @@ impl Parameters {
         Ok(bytes)
     }
 
-    /// Reads and checks parameters.
+    /// Reads and checks parameters that promise security.
     ///
     /// # Errors
-    /// [`Error::Wire`] for bytes that are not a literal, or any error of [`ParametersLiteral::build`].
+    /// [`Error::Wire`] for bytes that are not a literal, and for a literal without security: who sends parameters must not be able to
+    /// take it away from who reads them. Any error of [`ParametersLiteral::build`].
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        Self::read(bytes, false)
+    }
+
+    /// As [`Self::from_bytes`], but also reads sets without any security: for tests only.
+    ///
+    /// # Errors
+    /// As [`Self::from_bytes`].
+    pub fn insecure_from_bytes(bytes: &[u8]) -> Result<Self> {
+        Self::read(bytes, true)
+    }
+
+    fn read(bytes: &[u8], insecure: bool) -> Result<Self> {
         let mut rest = bytes;
         let mut from = Reader::new(&mut rest, PARAMETERS);
         let digest = read_header(&mut from, Kind::Parameters)?;
@@ -251,7 +264,8 @@ impl Parameters {
         let security = match from.u8()? {
             0 => Security::Classical128,
             1 => Security::Quantum128,
-            2 => Security::InsecureForTests,
+            2 if insecure => Security::InsecureForTests,
+            2 => return Err(from.invalid("it promises no security: such sets are for tests only")),
             n => return Err(from.invalid(format!("security mode {n}"))),
         };
         let mut sizes = || -> Result<Vec<u32>> {
