@@ -11,6 +11,7 @@ use rayon::prelude::*;
 
 use crate::arith::Modulus;
 use crate::buffer::Buffer;
+#[cfg(feature = "secret-key")]
 use crate::galois::Permutation;
 use crate::kernels;
 use crate::parameters::Parameters;
@@ -182,6 +183,7 @@ impl Poly<Evaluation> {
     }
 
     /// Applies an automorphism, given as its permutation.
+    #[cfg(feature = "secret-key")]
     pub(crate) fn permuted(&self, permutation: &Permutation) -> Self {
         let mut data = Buffer::scratch(self.data.len());
         data.par_chunks_exact_mut(self.degree).zip(self.data.par_chunks_exact(self.degree)).for_each(
