@@ -13,8 +13,8 @@ use he_protocol::api::{
     ModelSummary,
 };
 use he_protocol::{Digest, JobId, Name, files};
+use he_runtime::EncryptedTensor;
 use he_runtime::client::{ClientKeys, decrypt, encrypt};
-use he_runtime::{EncryptedTensor, PublicKeyFile};
 
 use crate::ClientError;
 use crate::http::{Call, Connection};
@@ -109,7 +109,6 @@ pub struct Clinic {
     connection: Connection,
     enrolment: Enrolment,
     vault: Vault,
-    public: PublicKeyFile,
     secret: ClientKeys,
     lease: Option<Duration>,
 }
@@ -198,9 +197,8 @@ impl Clinic {
         enrolment: Enrolment,
         passphrase: Option<&Passphrase>,
     ) -> Result<Self, ClientError> {
-        let public = vault.public(&enrolment.model.spec)?;
         let secret = vault.secret(&enrolment.model.spec, passphrase)?;
-        Ok(Self { connection, enrolment, vault, public, secret, lease: None })
+        Ok(Self { connection, enrolment, vault, secret, lease: None })
     }
 
     /// Sets the lease of later jobs: the service cancels them when nobody asked for so long.
@@ -272,7 +270,7 @@ impl Clinic {
     /// A latent that the model does not take.
     pub fn encrypt(&self, latent: &[f64]) -> Result<Vec<u8>, ClientError> {
         let spec = &self.enrolment.model.spec;
-        let encrypted = encrypt(spec, &self.public, latent, &mut random()?)?;
+        let encrypted = encrypt(spec, &self.secret, latent, &mut random()?)?;
         let file = self.scratch()?;
         encrypted.save(&spec.parameters()?, &file.0)?;
         std::fs::read(&file.0).map_err(ClientError::io(&file.0))

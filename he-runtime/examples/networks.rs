@@ -78,7 +78,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         keys.server.bytes() >> 20
     );
     let latent = random_input(input, 7);
-    let encrypted = encrypt(&spec, &keys.public, &latent, &mut rng)?;
+    let encrypted = encrypt(&spec, &keys.client, &latent, &mut rng)?;
     // From here on only what an evaluating process holds; Linux resets the peak on request.
     let _ = std::fs::write("/proc/self/clear_refs", "5");
     let start = Instant::now();

@@ -25,7 +25,7 @@ pub struct Simulated {
     pub layers: Vec<(String, Vec<f64>)>,
 }
 
-/// Runs a circuit on a latent with modelled noise.
+/// Runs a circuit on a latent with modelled noise; the latent counts as encrypted under the secret key, as the client does it.
 ///
 /// # Errors
 /// A latent of the wrong length.
@@ -196,7 +196,7 @@ impl<R: Rng> Interpreter for Noisy<'_, R> {
 
     fn input(&mut self, index: usize, step: &Step) -> Result<Value, Self::Error> {
         let slots = self.clear.input(index, step)?;
-        let fresh = self.model.fresh_public(step.level, step.scale, mean(&slots));
+        let fresh = self.model.fresh_secret(step.level, step.scale, mean(&slots));
         Ok(self.disturbed(slots, step, fresh.variance))
     }
 

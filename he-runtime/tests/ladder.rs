@@ -118,7 +118,7 @@ fn errors(model: &HeModel, films: u64) -> (f64, f64) {
     for film in 0..films {
         let latent = random_input(model.graph.input_shape(), film);
         let want = model.graph.run(&latent).unwrap();
-        let encrypted = encrypt(&circuit.spec, &keys.public, &latent, &mut rng).unwrap();
+        let encrypted = encrypt(&circuit.spec, &keys.client, &latent, &mut rng).unwrap();
         let (result, _) = server.run(&encrypted, &mut |_| {}, &AtomicBool::new(false)).unwrap();
         let got = decrypt(&circuit.spec, &keys.client, &result).unwrap();
         let noisy = he_runtime::simulate::simulate(&circuit, &latent, &mut rng).unwrap();
@@ -144,4 +144,25 @@ fn simulated_noise_is_within_a_factor_of_four() {
             assert!((0.25..4.0).contains(&ratio), "{name} {se} {precise}: {measured:e}, {simulated:e}");
         }
     }
+}
+
+/// A station that has the public key alone can encrypt for the client.
+#[test]
+fn both_keys_encrypt() {
+    let graph = random(&recipe(Architecture::LeNet, 8, 8, false), 2).unwrap();
+    let model = model(graph, &insecure(true));
+    let mut rng = ChaCha20Rng::seed_from_u64(3);
+    let circuit = Circuit::new(&model).unwrap();
+    let keys = KeyBundle::generate(&circuit.spec, &mut rng).unwrap();
+    let server = Server::new(&model, keys.server).unwrap();
+    let latent = random_input(model.graph.input_shape(), 9);
+    let want = model.graph.run(&latent).unwrap();
+    let error = |encrypted: he_runtime::EncryptedTensor| {
+        let (result, _) = server.run(&encrypted, &mut |_| {}, &AtomicBool::new(false)).unwrap();
+        let got = decrypt(&circuit.spec, &keys.client, &result).unwrap();
+        want.iter().zip(&got).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
+    };
+    let public = error(encrypt(&circuit.spec, &keys.public, &latent, &mut rng).unwrap());
+    let secret = error(encrypt(&circuit.spec, &keys.client, &latent, &mut rng).unwrap());
+    assert!(public < 2e-2 && secret < 2e-2, "public {public}, secret {secret}");
 }

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use he_model::zoo::{Architecture, Recipe, random, random_input};
 use he_model::{HeModel, PlanOptions, Preprocessing, Ranges, Shape, plan};
 use he_runtime::client::{self, KeyBundle};
-use he_runtime::{Circuit, EncryptedTensor, PublicKeyFile, Server, ServerKeys};
+use he_runtime::{Circuit, EncryptedTensor, Server, ServerKeys};
 use serde::{Deserialize, Serialize};
 
 use super::load_model;
@@ -307,9 +307,8 @@ fn prepare(row: &Row, files: &Files, max_key_megabytes: usize) -> Result<Prepare
     let bundle = KeyBundle::generate(&circuit.spec, &mut super::keygen::random()?)?;
     let key_seconds = start.elapsed().as_secs_f64();
     super::keygen::save(&bundle, &circuit.parameters, &files.keys())?;
-    let public: &PublicKeyFile = &bundle.public;
     let latent = random_input(input, SEED);
-    let encrypted = client::encrypt(&circuit.spec, public, &latent, &mut super::keygen::random()?)?;
+    let encrypted = client::encrypt(&circuit.spec, &bundle.client, &latent, &mut super::keygen::random()?)?;
     encrypted.save(&circuit.parameters, &files.latent())?;
     Ok(Prepared {
         log_ring_degree: model.plan.ring.log_ring_degree,

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use datasets::{FilmDataset, LatentSet};
 use he_model::HeModel;
-use he_runtime::{Circuit, EncryptedTensor, LayerTime, PublicKeyFile};
+use he_runtime::{Circuit, EncryptedTensor, LayerTime};
 use train::{ClassifierReport, Config, VqganReport, encode_latents, train_classifier, train_vqgan};
 
 use super::encrypt::{self, Encoder};
@@ -207,7 +207,7 @@ fn encrypt_films(
     folder: &RunFolder,
 ) -> Result<()> {
     let spec = Circuit::new(model)?.spec;
-    let public = PublicKeyFile::load(&spec.parameters()?, &folder.keys().public())?;
+    let keys = encrypt::EncryptionKeys::load(&spec.parameters()?, &folder.keys())?;
     let encoder = Encoder::load(encoder, model)?;
     make_folder(&folder.encrypted())?;
     for &index in chosen {
@@ -216,7 +216,7 @@ fn encrypt_films(
         if file.exists() {
             continue;
         }
-        encrypt::encrypt_film(&spec, &public, &encoder, &dataset.film(index)?, &file)?;
+        encrypt::encrypt_film(&spec, keys.key(), &encoder, &dataset.film(index)?, &file)?;
     }
     context.say(&format!("{} films encrypted -> {}", chosen.len(), folder.encrypted().display()));
     Ok(())

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use burn::tensor::Device;
+use ckks::Parameters;
 use datasets::{Film, FilmDataset, LatentSet, Split, load_film};
 use he_model::HeModel;
-use he_runtime::client;
+use he_runtime::client::{self, ClientKeys, EncryptionKey};
 use he_runtime::{Circuit, ClientSpec, EncryptedTensor, PublicKeyFile};
 use train::checkpoint::{Checkpoint, Kind};
 use train::films::to_tensor;
@@ -87,7 +88,7 @@ pub fn run(context: &Context, arguments: &EncryptArguments) -> Result<()> {
 
     let model = load_model(&located.model)?;
     let spec = Circuit::new(&model)?.spec;
-    let public = PublicKeyFile::load(&spec.parameters()?, &Keys::new(keys).public())?;
+    let keys = EncryptionKeys::load(&spec.parameters()?, &Keys::new(keys))?;
     let encoder = Encoder::load(&encoder_path, &model)?;
     make_folder(&out)?;
     let films: Vec<(String, Film)> = if arguments.films.is_empty() {
@@ -108,7 +109,7 @@ pub fn run(context: &Context, arguments: &EncryptArguments) -> Result<()> {
     for (name, film) in &films {
         context.check("encrypting")?;
         let file = ciphertext_file(&out, name);
-        let time = encrypt_film(&spec, &public, &encoder, film, &file)?;
+        let time = encrypt_film(&spec, keys.key(), &encoder, film, &file)?;
         context.say(&format!(
             "{name} -> {} ({}, {})",
             file.display(),
@@ -120,20 +121,50 @@ pub fn run(context: &Context, arguments: &EncryptArguments) -> Result<()> {
     Ok(())
 }
 
+/// What a folder of keys has to encrypt with.
+pub enum EncryptionKeys {
+    /// The folder of the client that decrypts.
+    Client(ClientKeys),
+    /// Only the public key: a station that makes films and never sees results.
+    Public(PublicKeyFile),
+}
+
+impl EncryptionKeys {
+    /// The secret key where there is one, because its ciphertexts carry far less noise; otherwise the public one.
+    ///
+    /// # Errors
+    /// A key is malformed, or there is none.
+    pub fn load(parameters: &Parameters, keys: &Keys) -> Result<Self> {
+        Ok(if keys.secret().exists() {
+            Self::Client(ClientKeys::load(parameters, &keys.secret())?)
+        } else {
+            Self::Public(PublicKeyFile::load(parameters, &keys.public())?)
+        })
+    }
+
+    /// For [`encrypt_film`].
+    pub fn key(&self) -> EncryptionKey<'_> {
+        match self {
+            Self::Client(keys) => keys.into(),
+            Self::Public(file) => file.into(),
+        }
+    }
+}
+
 /// Encodes and encrypts one film into `file`.
 ///
 /// # Errors
 /// The latent is outside the calibrated range, or the file cannot be written.
 pub fn encrypt_film(
     spec: &ClientSpec,
-    public: &PublicKeyFile,
+    key: EncryptionKey<'_>,
     encoder: &Encoder,
     film: &Film,
     file: &Path,
 ) -> Result<Duration> {
     let started = Instant::now();
     let latent: Vec<f64> = encoder.latent(film).into_iter().map(f64::from).collect();
-    let encrypted: EncryptedTensor = client::encrypt(spec, public, &latent, &mut super::keygen::random()?)?;
+    let encrypted: EncryptedTensor = client::encrypt(spec, key, &latent, &mut super::keygen::random()?)?;
     encrypted.save(&spec.parameters()?, file)?;
     Ok(started.elapsed())
 }
