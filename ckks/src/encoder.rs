@@ -141,6 +141,12 @@ impl Encoder {
     /// # Errors
     /// A length that is not such a period, or a value that is not finite or reaches 2^62 at this scale.
     pub fn encode_periodic(&self, values: &[Complex64], scale: f64) -> Result<PeriodicPlaintext> {
+        let quantised = self.periodic_coefficients(values, scale)?;
+        Ok(PeriodicPlaintext::new(quantised.iter().map(|&v| v as i64).collect(), scale))
+    }
+
+    /// The coefficients of slots that repeat, rounded at a scale.
+    fn periodic_coefficients(&self, values: &[Complex64], scale: f64) -> Result<Zeroizing<Vec<f64>>> {
         let (given, slots) = (values.len(), self.parameters.slots());
         if !given.is_power_of_two() || given > slots {
             let expected = format!("a power-of-two period up to {slots}");
@@ -149,7 +155,20 @@ impl Encoder {
         self.parameters.check_scale("encode_periodic", scale, self.parameters.max_level())?;
         let mut quantised = self.coefficients(Slots::padded(values, given));
         quantise(&mut quantised, scale, PERIODIC_LIMIT)?;
-        Ok(PeriodicPlaintext::new(quantised.iter().map(|&v| v as i64).collect(), scale))
+        Ok(quantised)
+    }
+
+    /// The slots that [`Self::encode_periodic`] holds in place of `values`: off by what rounding at this scale takes.
+    ///
+    /// # Errors
+    /// As [`Self::encode_periodic`].
+    pub fn rounded(&self, values: &[Complex64], scale: f64) -> Result<Vec<Complex64>> {
+        let quantised = self.periodic_coefficients(values, scale)?;
+        let (re, im) = quantised.split_at(values.len());
+        let mut slots: Vec<Complex64> =
+            re.iter().zip(im).map(|(&re, &im)| Complex64::new(re, im) / scale).collect();
+        self.embedding.to_slots(&mut slots);
+        Ok(slots)
     }
 
     /// Encodes real slots that repeat with the length of `values`.
@@ -239,6 +258,20 @@ mod tests {
             let repeated: Vec<Complex64> = values.iter().cycle().take(256).copied().collect();
             let dense = encoder.encode(&repeated, scale, 2).unwrap();
             assert_eq!(periodic.expand(&parameters, 2), dense.poly);
+        }
+    }
+
+    #[test]
+    fn rounded_slots_are_those_of_the_plaintext() {
+        let parameters = ParametersLiteral::insecure_toy(9, 2, 2).build().unwrap();
+        let encoder = Encoder::new(&parameters);
+        for period in [4usize, 64, 256] {
+            let (values, scale) = (wave(period), f64::from(9).exp2());
+            let rounded = encoder.rounded(&values, scale).unwrap();
+            let dense: Vec<Complex64> = values.iter().cycle().take(256).copied().collect();
+            let decoded = encoder.decode(&encoder.encode(&dense, scale, 2).unwrap());
+            assert!(rounded.iter().cycle().zip(&decoded).all(|(a, b)| (a - b).norm() < 1e-12));
+            assert!(rounded.iter().zip(&values).any(|(a, b)| (a - b).norm() > 1e-4), "nothing was rounded");
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use classifier::ClassifierConfig;
-use he_model::{HeModel, PlanOptions, Preprocessing, plan};
+use he_model::{HeModel, Offsets, PlanOptions, Preprocessing, plan};
 
 use crate::{Calibration, ExportError, Folds, Report, Weights, build, calibrate, fold};
 
@@ -69,6 +69,7 @@ pub fn export<'a>(
         plan,
         labels: inputs.labels.to_vec(),
         ranges: calibration.ranges.clone(),
+        offsets: Offsets::new(),
         notes: inputs.notes.clone(),
     };
     Ok(Export { model, report, calibration, folds })

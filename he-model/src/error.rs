@@ -20,6 +20,14 @@ pub enum GraphError {
         /// The shared name.
         name: String,
     },
+    /// An offset that fits no node.
+    #[error("an offset for node `{node}`: {reason}")]
+    Offset {
+        /// The name given.
+        node: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// A node reads itself, a later node, or one that does not exist: a cycle or a wrong order.
     #[error(
         "node `{node}` reads node number {input}, which does not come before it: the graph has a cycle or is out of order"

@@ -12,8 +12,9 @@ use std::path::Path;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
-use crate::graph::{Graph, GraphLiteral};
+use crate::graph::{Graph, GraphLiteral, Offsets};
 use crate::planner::Plan;
+use crate::program::Program;
 use crate::{ModelError, Ranges, Shape};
 
 const FORMAT: &str = "veilray-he-model";
@@ -49,6 +50,8 @@ pub struct HeModel {
     pub preprocessing: Preprocessing,
     /// Ranges seen in calibration.
     pub ranges: Ranges,
+    /// What the packed program adds to biases so that rounded weights and masks are right on average over the calibration films.
+    pub offsets: Offsets,
     /// Free text by key: architecture, digest of the checkpoint, and the like.
     pub notes: BTreeMap<String, String>,
 }
@@ -62,6 +65,8 @@ struct Header {
     labels: Vec<String>,
     preprocessing: Preprocessing,
     ranges: Ranges,
+    #[serde(default, skip_serializing_if = "Offsets::is_empty")]
+    offsets: Offsets,
     notes: BTreeMap<String, String>,
     /// Digest of each tensor.
     tensors: BTreeMap<String, String>,
@@ -139,7 +144,18 @@ impl HeModel {
         hash.update(
             &serde_json::to_vec(&(&self.plan, &self.labels, &self.preprocessing)).unwrap_or_default(),
         );
+        if !self.offsets.is_empty() {
+            hash.update(&serde_json::to_vec(&self.offsets).unwrap_or_default());
+        }
         hash.finalize().to_hex().to_string()
+    }
+
+    /// The packed program, offsets included.
+    ///
+    /// # Errors
+    /// A plan or offsets that do not fit the graph.
+    pub fn program(&self) -> Result<Program, ModelError> {
+        self.plan.program(&self.graph.with_offsets(&self.offsets)?)
     }
 
     /// Writes the file: to a temporary name beside it, synced, then renamed.
@@ -171,6 +187,7 @@ impl HeModel {
             labels: self.labels.clone(),
             preprocessing: self.preprocessing.clone(),
             ranges: self.ranges.clone(),
+            offsets: self.offsets.clone(),
             notes: self.notes.clone(),
             tensors: arrays.iter().map(|(name, bytes)| (name.clone(), digest(bytes))).collect(),
         };
@@ -245,6 +262,7 @@ impl HeModel {
             labels: header.labels,
             preprocessing: header.preprocessing,
             ranges: header.ranges,
+            offsets: header.offsets,
             notes: header.notes,
         };
         let mismatch = |reason| Err(FileError::Mismatch { path: shown(), reason });
@@ -256,6 +274,10 @@ impl HeModel {
             let (graph, latent) = (model.graph.input_shape(), model.preprocessing.latent);
             return mismatch(format!("its graph reads {graph}, its preprocessing makes {latent}"));
         }
+        model
+            .graph
+            .with_offsets(&model.offsets)
+            .map_err(|e| FileError::Invalid { path: shown(), source: e.into() })?;
         crate::parameters::bound(model.plan.ring.log_ring_degree, model.plan.ring.security)
             .map_err(|source| FileError::Invalid { path: shown(), source })?;
         Ok(model)

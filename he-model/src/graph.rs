@@ -10,6 +10,7 @@
 mod check;
 mod run;
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -99,6 +100,22 @@ impl Bias {
         }
     }
 }
+
+impl Bias {
+    /// Adds one number a channel.
+    fn add(&mut self, values: &[f64], positions: usize) {
+        match self {
+            Self::None => *self = Self::Channel(values.to_vec()),
+            Self::Channel(bias) => bias.iter_mut().zip(values).for_each(|(b, v)| *b += v),
+            Self::Position(bias) => {
+                bias.chunks_mut(positions).zip(values).for_each(|(b, v)| b.iter_mut().for_each(|b| *b += v));
+            }
+        }
+    }
+}
+
+/// Numbers to add to the output channels of nodes, by name.
+pub type Offsets = BTreeMap<String, Vec<f64>>;
 
 /// `y[o] = bias[o] + sum over the input channels i of o's group, and taps, of w[o, i, ky, kx] x[i]`, zero-padded.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -391,6 +408,29 @@ pub struct Graph {
 }
 
 impl Graph {
+    /// The graph with a number added to every output channel of the named convolutions and linear layers.
+    ///
+    /// # Errors
+    /// [`GraphError::Offset`]: a name without such a node, another number of channels, or a number that is not finite.
+    pub fn with_offsets(&self, offsets: &Offsets) -> Result<Self, GraphError> {
+        let mut graph = self.clone();
+        for (name, values) in offsets {
+            let refuse = |reason: &str| GraphError::Offset { node: name.clone(), reason: reason.into() };
+            let id = self.find(name).ok_or_else(|| refuse("there is no such node"))?;
+            let shape = self.node(id).shape();
+            if values.len() != shape.channels || !values.iter().all(|v| v.is_finite()) {
+                return Err(refuse("one finite number a channel was expected"));
+            }
+            let positions = shape.height * shape.width;
+            match &mut graph.nodes[id.0].literal.op {
+                Op::Conv2d(conv) => conv.bias.add(values, positions),
+                Op::Linear(linear) => linear.bias.iter_mut().zip(values).for_each(|(b, v)| *b += v),
+                _ => return Err(refuse("it is neither a convolution nor a linear layer")),
+            }
+        }
+        Ok(graph)
+    }
+
     /// Checks a literal.
     ///
     /// # Errors

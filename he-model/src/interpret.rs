@@ -23,11 +23,11 @@ pub trait Interpreter {
     fn begin(&mut self, _at: ValueId, _program: &Program) -> Result<(), Self::Error> {
         Ok(())
     }
-    /// Called after each instruction with its result.
+    /// Called after each instruction with its result, which it may change before anyone reads it.
     ///
     /// # Errors
     /// Whatever makes the walk stop.
-    fn done(&mut self, _at: ValueId, _value: &Self::Value) -> Result<(), Self::Error> {
+    fn done(&mut self, _at: ValueId, _value: &mut Self::Value) -> Result<(), Self::Error> {
         Ok(())
     }
     /// The n-th ciphertext of the input.
@@ -140,7 +140,7 @@ pub fn walk<I: Interpreter>(
             .zip(&dropped)
             .map(|(o, d)| d.as_ref().or(values[o.index()].as_ref()).expect("computed above"))
             .collect();
-        let result = match instruction {
+        let mut result = match instruction {
             Instruction::Input(index) => interpreter.input(*index, step)?,
             Instruction::Linear { terms, .. } => interpreter.linear(&refs, terms, step)?,
             Instruction::MulPlain { plain, .. } => interpreter.mul_plain(refs[0], *plain, step)?,
@@ -154,7 +154,7 @@ pub fn walk<I: Interpreter>(
             Instruction::Square(_) => interpreter.square(refs[0], step)?,
             Instruction::Rescale(_) => interpreter.rescale(refs[0], step)?,
         };
-        interpreter.done(at, &result)?;
+        interpreter.done(at, &mut result)?;
         values[v] = Some(result);
         for o in operands {
             left[o.index()] -= 1;

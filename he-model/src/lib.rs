@@ -26,8 +26,8 @@ pub mod zoo;
 pub use error::{GraphError, ModelError};
 pub use file::{FileError, HeModel, Preprocessing};
 pub use graph::{
-    AvgPool, Bias, ChannelAffine, Conv2d, Graph, GraphLiteral, Linear, Node, NodeId, NodeLiteral, Op,
-    Polynomial, Shape,
+    AvgPool, Bias, ChannelAffine, Conv2d, Graph, GraphLiteral, Linear, Node, NodeId, NodeLiteral, Offsets,
+    Op, Polynomial, Shape,
 };
 pub use layout::{Grid, Layout};
 pub use lower::{Packing, lower};

@@ -12,6 +12,10 @@ use crate::program::{Instruction, PlainScale, Program, ValueId};
 /// multiples of one over this scale. With two primes at the output and 2^30 between layers, results below 2^20 fit.
 const OUTPUT_GAIN: f64 = 256.0;
 
+/// A square that a linear map reads has this much less scale than other values between layers: what is missing goes to the
+/// weights of that map, whose rounding is most of the error.
+const SQUARE_LOSS: f64 = 2.0;
+
 /// What the primes allow.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Chain {
@@ -203,7 +207,11 @@ fn wishes(program: &Program, chain: &Chain, levels: &[usize]) -> Vec<Option<f64>
                 wishes[a.index()].get_or_insert(s);
             }
             Instruction::Rescale(a) => {
-                let s = mine(&wishes) * chain.primes[levels[v] + 1];
+                let mut s = mine(&wishes) * chain.primes[levels[v] + 1];
+                // What only a linear map reads.
+                if wishes[v].is_none() && matches!(program.instructions[a.index()], Instruction::Square(_)) {
+                    s /= SQUARE_LOSS;
+                }
                 wishes[a.index()].get_or_insert(s);
             }
         }

@@ -5,7 +5,9 @@
 use std::collections::BTreeMap;
 
 use he_model::zoo::{Architecture, Recipe, random, random_input};
-use he_model::{FileError, HeModel, PlanOptions, Preprocessing, Ranges, SecurityLevel, Shape, plan};
+use he_model::{
+    FileError, HeModel, Offsets, Op, PlanOptions, Preprocessing, Ranges, SecurityLevel, Shape, plan,
+};
 
 fn model() -> HeModel {
     let input = Shape::new(3, 8, 8);
@@ -19,6 +21,8 @@ fn model() -> HeModel {
     };
     let mut ranges = Ranges::new(&graph);
     ranges.observe(&graph, &random_input(input, 1)).unwrap();
+    let first = graph.nodes().iter().find(|n| matches!(n.op(), Op::Conv2d(_))).unwrap();
+    let offsets = Offsets::from([(first.name().to_owned(), vec![0.125; first.shape().channels])]);
     HeModel {
         plan: plan(&graph, &options).unwrap(),
         ranges,
@@ -30,6 +34,7 @@ fn model() -> HeModel {
             encoder_digest: "abc".into(),
             latent_range: 1.0,
         },
+        offsets,
         notes: BTreeMap::from([("architecture".into(), "ResNet8".into())]),
     }
 }
@@ -95,4 +100,34 @@ fn a_file_cut_anywhere_is_refused() {
     assert!(matches!(error, FileError::Malformed { .. }), "{error}");
     let missing = HeModel::load(std::path::Path::new("no/such/model")).unwrap_err();
     assert!(matches!(missing, FileError::Io { .. }));
+}
+
+#[test]
+fn offsets_that_fit_no_node_are_refused_and_those_that_fit_move_the_program() {
+    let mut model = model();
+    let plain = model.plan.program(&model.graph).unwrap();
+    assert_ne!(model.program().unwrap(), plain);
+    assert_ne!(HeModel { offsets: Offsets::new(), ..model.clone() }.digest(), model.digest());
+    let input = random_input(model.graph.input_shape(), 1);
+    let (name, numbers) = model.offsets.iter().next().unwrap();
+    let (name, count) = (name.clone(), numbers.len());
+    let stem = model.graph.find(&name).unwrap().0;
+    let moved = model.graph.with_offsets(&model.offsets).unwrap().run_all(&input).unwrap();
+    let still = model.graph.run_all(&input).unwrap();
+    assert!(moved[stem].iter().zip(&still[stem]).all(|(a, b)| (a - b - 0.125).abs() < 1e-12));
+    let bad = [
+        ("nowhere", vec![0.0; 2]),
+        ("input", vec![0.0; 3]),
+        (&name, vec![0.0; 99]),
+        (&name, vec![f64::INFINITY; count]),
+    ];
+    for (name, values) in bad {
+        model.offsets = Offsets::from([(name.to_owned(), values)]);
+        let error = model.program().unwrap_err().to_string();
+        assert!(error.contains(name), "{error}");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        model.save(&path).unwrap();
+        HeModel::load(&path).unwrap_err();
+    }
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use he_model::zoo::{Architecture, Recipe, random, random_input};
-use he_model::{HeModel, PlanOptions, Preprocessing, Ranges, Shape, plan};
+use he_model::{HeModel, Offsets, PlanOptions, Preprocessing, Ranges, Shape, plan};
 use he_runtime::client::{KeyBundle, decrypt, encrypt};
 use he_runtime::{Circuit, Server};
 use rand::SeedableRng;
@@ -48,8 +48,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let labels = (0..14).map(|i| format!("label {i}")).collect();
     let preprocessing =
         Preprocessing { film_side: 256, latent: input, encoder_digest: String::new(), latent_range: 1.0 };
-    let model =
-        HeModel { plan, labels, preprocessing, ranges: Ranges::new(&graph), graph, notes: BTreeMap::new() };
+    let model = HeModel {
+        plan,
+        labels,
+        preprocessing,
+        ranges: Ranges::new(&graph),
+        graph,
+        offsets: Offsets::new(),
+        notes: BTreeMap::new(),
+    };
     let circuit = Circuit::new(&model)?;
     let spec = circuit.spec.clone();
     println!(

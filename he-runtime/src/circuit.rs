@@ -47,7 +47,7 @@ impl Circuit {
     /// # Errors
     /// A plan that does not fit its graph, or parameters that the scheme refuses.
     pub fn new(model: &HeModel) -> Result<Self, RuntimeError> {
-        let program = model.plan.program(&model.graph)?;
+        let program = model.program()?;
         let parameters = parameters(&model.plan.ring)?;
         let primes: Vec<f64> =
             (0..=parameters.max_level()).map(|i| f64::from(parameters.modulus(i))).collect();

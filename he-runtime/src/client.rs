@@ -265,7 +265,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use he_model::zoo::{Architecture, Recipe, random, random_input};
-    use he_model::{HeModel, PlanOptions, Preprocessing, Ranges, SecurityLevel, Shape, plan};
+    use he_model::{HeModel, Offsets, PlanOptions, Preprocessing, Ranges, SecurityLevel, Shape, plan};
     use rand::SeedableRng as _;
     use rand_chacha::ChaCha20Rng;
 
@@ -310,6 +310,7 @@ mod tests {
             preprocessing,
             ranges: Ranges::new(&graph),
             graph,
+            offsets: Offsets::new(),
             notes: BTreeMap::new(),
         };
         let spec = Circuit::new(&model).unwrap().spec;

@@ -283,7 +283,7 @@ impl Interpreter for Runner<'_> {
         (self.on_begin)(at)
     }
 
-    fn done(&mut self, at: ValueId, value: &Value) -> Result<(), RuntimeError> {
+    fn done(&mut self, at: ValueId, value: &mut Value) -> Result<(), RuntimeError> {
         if !self.keep_layers {
             return Ok(());
         }

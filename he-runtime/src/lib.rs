@@ -6,6 +6,7 @@
 //! | [`messages`] | both | what travels: encrypted latents and logits, evaluation keys, the public key |
 //! | `client` | client | key generation, encryption, decryption (feature `client`) |
 //! | [`server`] | server | evaluation, with progress, interruption and times |
+//! | [`rounding`] | either | what rounding does to weights and masks, and the offsets that undo its mean |
 //! | [`simulate`] | either | the same program in the clear with modelled noise |
 //!
 //! **Invariants.** Without the feature `client` no type that can hold a secret key can be named here. Every message
@@ -18,6 +19,7 @@ pub mod client;
 mod error;
 mod interpreter;
 pub mod messages;
+pub mod rounding;
 pub mod server;
 pub mod simulate;
 

@@ -1,20 +1,21 @@
 //! The packed program in the clear with the noise that ciphertexts would carry: what a run will be off by, before there are keys.
 //!
-//! Every slot is a number in f64. Where an operation on ciphertexts adds noise (encryption, encoding of plaintexts, key switching,
-//! rounding), a Gaussian of the same variance is drawn for every slot by the formulas of [`ckks::NoiseModel`]; everything after it
+//! Every slot is a number in f64. Plaintexts are rounded as they are when they are encoded, which is most of the error. Where an
+//! operation on ciphertexts adds noise (encryption, key switching, rescaling), a Gaussian of the same variance is drawn for every slot by the formulas of [`ckks::NoiseModel`]; everything after it
 //! sees the noisy value, so that noise is carried on, amplified and correlated as in the real run. Magnitudes are
 //! those of the values at hand, not bounds. No key is needed, and none can be named here.
 
-use ckks::{Complex64, Estimate, NoiseModel, Parameters};
+use ckks::{Complex64, Estimate, NoiseModel};
 use he_model::interpret::clear::{ClearInterpreter, Slots};
 use he_model::interpret::{Interpreter, walk};
-use he_model::program::{PlainId, Term};
+use he_model::program::{PlainId, Program, Term};
 use he_model::schedule::Step;
 use he_model::{HeModel, ModelError, ValueId};
 use rand_core::Rng;
 
 use crate::RuntimeError;
 use crate::circuit::Circuit;
+use crate::rounding::rounded;
 
 /// What a simulated run gives.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,18 +37,19 @@ pub fn simulate(circuit: &Circuit, latent: &[f64], rng: &mut impl Rng) -> Result
     }
     let mut keep = vec![None; program.instructions.len()];
     program.results.iter().flat_map(|r| &r.values).for_each(|v| keep[v.index()] = Some(Slots::new()));
+    let rounded = rounded(circuit)?;
     let mut noisy = Noisy {
-        circuit,
+        program: &rounded,
         model: NoiseModel::new(&circuit.parameters),
-        clear: ClearInterpreter::new(program, latent).map_err(ModelError::from)?,
+        clear: ClearInterpreter::new(&rounded, latent).map_err(ModelError::from)?,
         keep,
         rng,
     };
-    let outputs = match walk(program, &circuit.schedule, &mut noisy) {
+    let outputs = match walk(&rounded, &circuit.schedule, &mut noisy) {
         Ok(outputs) => outputs,
         Err(never) => match never {},
     };
-    let logits = program.output.unpack(&slots(&outputs));
+    let logits = program.output.unpack(&outputs);
     let layers = program.results.iter().map(|result| {
         let slots: Vec<Slots> =
             result.values.iter().map(|v| noisy.keep[v.index()].clone().unwrap_or_default()).collect();
@@ -103,20 +105,8 @@ pub fn compare_layers(
     Ok(known.map(|(name, got, node)| LayerError::new(name, got, &clear[node.0])).collect())
 }
 
-fn slots(values: &[Value]) -> Vec<Slots> {
-    values.iter().map(|v| v.slots.clone()).collect()
-}
-
-/// Slots, with the level and scale of the ciphertext that they stand for.
-#[derive(Clone)]
-struct Value {
-    slots: Slots,
-    level: usize,
-    scale: f64,
-}
-
 struct Noisy<'a, R> {
-    circuit: &'a Circuit,
+    program: &'a Program,
     model: NoiseModel,
     clear: ClearInterpreter<'a>,
     keep: Vec<Option<Slots>>,
@@ -129,49 +119,24 @@ fn mean(slots: &[Complex64]) -> f64 {
 }
 
 impl<R: Rng> Noisy<'_, R> {
-    fn parameters(&self) -> &Parameters {
-        &self.circuit.parameters
-    }
-
     /// A uniform number in (0, 1].
     fn uniform(&mut self) -> f64 {
         ((self.rng.next_u64() >> 11) + 1) as f64 / (1u64 << 53) as f64
     }
 
     /// `slots` at a scale, with noise of `variance` a coefficient: complex Gaussians by the method of Box and Muller.
-    fn disturbed(&mut self, mut slots: Slots, step: &Step, variance: f64) -> Value {
+    fn disturbed(&mut self, mut slots: Slots, step: &Step, variance: f64) -> Slots {
         let estimate = Estimate { level: step.level, scale: step.scale, message: 0.0, variance };
         let deviation = self.model.slot_error(estimate);
         for slot in &mut slots {
             let radius = (-self.uniform().ln()).sqrt() * deviation;
             *slot += Complex64::from_polar(radius, std::f64::consts::TAU * self.uniform());
         }
-        Value { slots, level: step.level, scale: step.scale }
-    }
-
-    fn exact(slots: Slots, step: &Step) -> Value {
-        Value { slots, level: step.level, scale: step.scale }
+        slots
     }
 
     fn plain(&self, id: PlainId) -> &[Complex64] {
-        &self.circuit.program.plaintexts[id.0 as usize].values
-    }
-
-    /// What a product with an encoded plaintext adds, apart from the noise of `a`, which the slots carry.
-    fn encoding(&self, a: &Value, plain: PlainId, step: &Step) -> f64 {
-        let values = self.plain(plain);
-        let (message, clean) = (mean(&a.slots), Estimate { variance: 0.0, ..Self::estimate(a) });
-        let product = self.model.mul_plain(
-            Estimate { message, ..clean },
-            mean(values),
-            step.plain_scale,
-            values.len().min(self.parameters().slots()),
-        );
-        product.variance
-    }
-
-    fn estimate(a: &Value) -> Estimate {
-        Estimate { level: a.level, scale: a.scale, message: mean(&a.slots), variance: 0.0 }
+        &self.program.plaintexts[id.0 as usize].values
     }
 }
 
@@ -184,25 +149,24 @@ fn clear(result: Result<Slots, std::convert::Infallible>) -> Slots {
 }
 
 impl<R: Rng> Interpreter for Noisy<'_, R> {
-    type Value = Value;
+    type Value = Slots;
     type Error = std::convert::Infallible;
 
-    fn done(&mut self, at: ValueId, value: &Value) -> Result<(), Self::Error> {
+    fn done(&mut self, at: ValueId, value: &mut Slots) -> Result<(), Self::Error> {
         if let Some(kept) = &mut self.keep[at.index()] {
-            kept.clone_from(&value.slots);
+            kept.clone_from(value);
         }
         Ok(())
     }
 
-    fn input(&mut self, index: usize, step: &Step) -> Result<Value, Self::Error> {
+    fn input(&mut self, index: usize, step: &Step) -> Result<Slots, Self::Error> {
         let slots = self.clear.input(index, step)?;
         let fresh = self.model.fresh_secret(step.level, step.scale, mean(&slots));
         Ok(self.disturbed(slots, step, fresh.variance))
     }
 
-    fn linear(&mut self, inputs: &[&Value], terms: &[Term], step: &Step) -> Result<Value, Self::Error> {
-        let rows: Vec<&Slots> = inputs.iter().map(|v| &v.slots).collect();
-        let slots = clear(self.clear.linear(&rows, terms, step));
+    fn linear(&mut self, inputs: &[&Slots], terms: &[Term], step: &Step) -> Result<Slots, Self::Error> {
+        let slots = clear(self.clear.linear(inputs, terms, step));
         let switch = self.model.key_product(step.level, step.level);
         let mut giants: Vec<u32> = terms.iter().map(|t| t.giant).filter(|&g| g != 0).collect();
         giants.sort_unstable();
@@ -210,7 +174,6 @@ impl<R: Rng> Interpreter for Noisy<'_, R> {
         // A giant step is a whole key switch; a baby step stays undivided, and its noise is multiplied by the plaintext.
         let mut variance = giants.len() as f64 * self.model.key_switch(step.level, step.level);
         for term in terms {
-            variance += self.encoding(inputs[term.input as usize], term.plain, step);
             if term.baby != 0 {
                 variance += switch * (step.plain_scale * mean(self.plain(term.plain))).powi(2);
             }
@@ -218,64 +181,58 @@ impl<R: Rng> Interpreter for Noisy<'_, R> {
         Ok(self.disturbed(slots, step, variance + self.model.rounding()))
     }
 
-    fn mul_plain(&mut self, a: &Value, plain: PlainId, step: &Step) -> Result<Value, Self::Error> {
-        let slots = clear(self.clear.mul_plain(&a.slots, plain, step));
-        let variance = self.encoding(a, plain, step);
-        Ok(self.disturbed(slots, step, variance))
+    fn mul_plain(&mut self, a: &Slots, plain: PlainId, step: &Step) -> Result<Slots, Self::Error> {
+        Ok(clear(self.clear.mul_plain(a, plain, step)))
     }
 
-    fn mul_scalar(&mut self, a: &Value, value: f64, step: &Step) -> Result<Value, Self::Error> {
-        // The number is rounded at its scale; all slots are off by the same factor.
-        let rounded = (value * step.plain_scale).round() / step.plain_scale;
-        Ok(Self::exact(clear(self.clear.mul_scalar(&a.slots, rounded, step)), step))
+    fn mul_scalar(&mut self, a: &Slots, value: f64, step: &Step) -> Result<Slots, Self::Error> {
+        Ok(clear(self.clear.mul_scalar(a, value, step)))
     }
 
-    fn add_plain(&mut self, a: &Value, plain: PlainId, step: &Step) -> Result<Value, Self::Error> {
-        let slots = clear(self.clear.add_plain(&a.slots, plain, step));
-        let share = self.plain(plain).len() as f64 / self.parameters().slots() as f64;
-        Ok(self.disturbed(slots, step, share / 12.0))
+    fn add_plain(&mut self, a: &Slots, plain: PlainId, step: &Step) -> Result<Slots, Self::Error> {
+        Ok(clear(self.clear.add_plain(a, plain, step)))
     }
 
-    fn add(&mut self, a: &Value, b: &Value, step: &Step) -> Result<Value, Self::Error> {
-        Ok(Self::exact(clear(self.clear.add(&a.slots, &b.slots, step)), step))
+    fn add(&mut self, a: &Slots, b: &Slots, step: &Step) -> Result<Slots, Self::Error> {
+        Ok(clear(self.clear.add(a, b, step)))
     }
 
-    fn sub(&mut self, a: &Value, b: &Value, step: &Step) -> Result<Value, Self::Error> {
-        Ok(Self::exact(clear(self.clear.sub(&a.slots, &b.slots, step)), step))
+    fn sub(&mut self, a: &Slots, b: &Slots, step: &Step) -> Result<Slots, Self::Error> {
+        Ok(clear(self.clear.sub(a, b, step)))
     }
 
-    fn rotate(&mut self, a: &Value, by: u32, step: &Step) -> Result<Value, Self::Error> {
-        let slots = clear(self.clear.rotate(&a.slots, by, step));
+    fn rotate(&mut self, a: &Slots, by: u32, step: &Step) -> Result<Slots, Self::Error> {
+        let slots = clear(self.clear.rotate(a, by, step));
         let variance = if by == 0 { 0.0 } else { self.model.key_switch(step.level, step.level) };
         Ok(self.disturbed(slots, step, variance))
     }
 
-    fn conjugate(&mut self, a: &Value, step: &Step) -> Result<Value, Self::Error> {
-        let slots = clear(self.clear.conjugate(&a.slots, step));
+    fn conjugate(&mut self, a: &Slots, step: &Step) -> Result<Slots, Self::Error> {
+        let slots = clear(self.clear.conjugate(a, step));
         let variance = self.model.key_switch(step.level, step.level);
         Ok(self.disturbed(slots, step, variance))
     }
 
-    fn mul(&mut self, a: &Value, b: &Value, step: &Step) -> Result<Value, Self::Error> {
-        let slots = clear(self.clear.mul(&a.slots, &b.slots, step));
+    fn mul(&mut self, a: &Slots, b: &Slots, step: &Step) -> Result<Slots, Self::Error> {
+        let slots = clear(self.clear.mul(a, b, step));
         let variance = self.model.key_switch(step.level, step.level);
         Ok(self.disturbed(slots, step, variance))
     }
 
-    fn square(&mut self, a: &Value, step: &Step) -> Result<Value, Self::Error> {
-        let slots = clear(self.clear.square(&a.slots, step));
+    fn square(&mut self, a: &Slots, step: &Step) -> Result<Slots, Self::Error> {
+        let slots = clear(self.clear.square(a, step));
         let variance = self.model.key_switch(step.level, step.level);
         Ok(self.disturbed(slots, step, variance))
     }
 
-    fn rescale(&mut self, a: &Value, step: &Step) -> Result<Value, Self::Error> {
+    fn rescale(&mut self, a: &Slots, step: &Step) -> Result<Slots, Self::Error> {
         let lower = Step { level: step.level - 1, ..*step };
-        let slots = a.slots.clone();
+        let slots = a.clone();
         let variance = self.model.rounding();
         Ok(self.disturbed(slots, &lower, variance))
     }
 
-    fn drop_level(&mut self, a: &Value, level: usize) -> Result<Value, Self::Error> {
-        Ok(Value { level, ..a.clone() })
+    fn drop_level(&mut self, a: &Slots, _: usize) -> Result<Slots, Self::Error> {
+        Ok(a.clone())
     }
 }

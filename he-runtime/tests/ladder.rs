@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 
 use he_model::zoo::{Architecture, Recipe, random, random_input};
-use he_model::{Graph, HeModel, PlanOptions, Preprocessing, Ranges, SecurityLevel, Shape, plan};
+use he_model::{Graph, HeModel, Offsets, PlanOptions, Preprocessing, Ranges, SecurityLevel, Shape, plan};
 use he_runtime::client::{KeyBundle, decrypt, encrypt};
 use he_runtime::{Circuit, Server};
 use rand::SeedableRng;
@@ -19,7 +19,15 @@ fn model(graph: Graph, options: &PlanOptions) -> HeModel {
     let preprocessing =
         Preprocessing { film_side: 64, latent, encoder_digest: String::new(), latent_range: 1.0 };
     let plan = plan(&graph, options).unwrap();
-    HeModel { plan, labels, preprocessing, ranges: Ranges::new(&graph), graph, notes: BTreeMap::new() }
+    HeModel {
+        plan,
+        labels,
+        preprocessing,
+        ranges: Ranges::new(&graph),
+        graph,
+        offsets: Offsets::new(),
+        notes: BTreeMap::new(),
+    }
 }
 
 fn recipe(architecture: Architecture, side: usize, shrink: usize, se: bool) -> Recipe {
@@ -165,4 +173,49 @@ fn both_keys_encrypt() {
     let public = error(encrypt(&circuit.spec, &keys.public, &latent, &mut rng).unwrap());
     let secret = error(encrypt(&circuit.spec, &keys.client, &latent, &mut rng).unwrap());
     assert!(public < 2e-2 && secret < 2e-2, "public {public}, secret {secret}");
+}
+
+/// Weights and masks that share a prime are rounded coarsely. The simulation rounds them as the server does, so it finds the very same
+/// errors, and offsets from other films take away their mean.
+#[test]
+fn rounding_is_foreseen_and_corrected_on_average() {
+    let graph = random(&recipe(Architecture::ResNet(8), 16, 8, false), 2).unwrap();
+    // Degree and scale at which rounding plaintexts, and not rescaling, is most of the error.
+    let options = PlanOptions { log_ring_degree: Some(14), ..insecure(false) };
+    let mut model = model(graph, &options);
+    model.plan.scale_bits = 30;
+    let shape = model.graph.input_shape();
+    // Like films, these have something in common: they are positive.
+    let film = |seed| -> Vec<f64> { random_input(shape, seed).iter().map(|v| v.abs()).collect() };
+    let errors = |model: &HeModel, rng: &mut ChaCha20Rng| -> Vec<(f64, f64)> {
+        let circuit = Circuit::new(model).unwrap();
+        let keys = KeyBundle::generate(&circuit.spec, rng).unwrap();
+        let server = Server::new(model, keys.server).unwrap();
+        let mut errors = vec![];
+        for seed in 100..106 {
+            let latent = film(seed);
+            let want = model.graph.run(&latent).unwrap();
+            let encrypted = encrypt(&circuit.spec, &keys.client, &latent, rng).unwrap();
+            let (result, _) = server.run(&encrypted, &mut |_| {}, &AtomicBool::new(false)).unwrap();
+            let got = decrypt(&circuit.spec, &keys.client, &result).unwrap();
+            let noisy = he_runtime::simulate::simulate(&circuit, &latent, rng).unwrap().logits;
+            errors.extend((0..want.len()).map(|i| (got[i] - want[i], noisy[i] - want[i])));
+        }
+        errors
+    };
+    let mean_square = |e: &mut dyn Iterator<Item = f64>| {
+        let (sum, count) = e.fold((0.0, 0), |(s, n), v| (s + v * v, n + 1));
+        sum / f64::from(count)
+    };
+    let mut rng = ChaCha20Rng::seed_from_u64(8);
+    let before = errors(&model, &mut rng);
+    let measured = mean_square(&mut before.iter().map(|e| e.0));
+    let unforeseen = mean_square(&mut before.iter().map(|e| e.0 - e.1));
+    assert!(unforeseen < 0.1 * measured, "{unforeseen} of {measured}");
+
+    let films: Vec<Vec<f64>> = (0..8).map(film).collect();
+    model.offsets = he_runtime::rounding::offsets(&model, &films).unwrap();
+    assert!(model.offsets.len() > 5, "{} layers", model.offsets.len());
+    let corrected = mean_square(&mut errors(&model, &mut rng).iter().map(|e| e.0));
+    assert!(corrected < 0.5 * measured, "{corrected} of {measured}");
 }

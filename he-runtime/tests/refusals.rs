@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 
 use he_model::zoo::{Architecture, Recipe, random, random_input};
-use he_model::{HeModel, PlanOptions, Preprocessing, Ranges, SecurityLevel, Shape, plan};
+use he_model::{HeModel, Offsets, PlanOptions, Preprocessing, Ranges, SecurityLevel, Shape, plan};
 use he_runtime::client::{ClientKeys, KeyBundle, compare_layers, decrypt, encrypt};
 use he_runtime::{Circuit, ClientSpec, EncryptedTensor, PublicKeyFile, RuntimeError, Server, ServerKeys};
 use rand::SeedableRng;
@@ -33,6 +33,7 @@ fn model(seed: u64, channels: usize) -> HeModel {
         },
         ranges: Ranges::new(&graph),
         graph,
+        offsets: Offsets::new(),
         notes: BTreeMap::new(),
     }
 }

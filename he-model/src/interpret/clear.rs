@@ -93,7 +93,7 @@ impl Interpreter for ClearInterpreter<'_> {
     type Value = Slots;
     type Error = Infallible;
 
-    fn done(&mut self, at: ValueId, value: &Slots) -> Result<(), Infallible> {
+    fn done(&mut self, at: ValueId, value: &mut Slots) -> Result<(), Infallible> {
         if let Some(kept) = &mut self.keep[at.index()] {
             kept.clone_from(value);
         }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use he_client::{Clinic, Connection, Options, Vault};
 use he_model::zoo::{Architecture, Recipe, random, random_input};
-use he_model::{HeModel, PlanOptions, Preprocessing, Ranges, SecurityLevel, Shape, plan};
+use he_model::{HeModel, Offsets, PlanOptions, Preprocessing, Ranges, SecurityLevel, Shape, plan};
 use he_protocol::{Card, Name, Package};
 use he_server::tokens::Tokens;
 
@@ -49,6 +49,7 @@ pub fn model(seed: u64) -> HeModel {
         },
         ranges,
         graph,
+        offsets: Offsets::new(),
         notes: BTreeMap::new(),
     }
 }

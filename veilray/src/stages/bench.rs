@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use he_model::zoo::{Architecture, Recipe, random, random_input};
-use he_model::{HeModel, PlanOptions, Preprocessing, Ranges, Shape, plan};
+use he_model::{HeModel, Offsets, PlanOptions, Preprocessing, Ranges, Shape, plan};
 use he_runtime::client::{self, KeyBundle};
 use he_runtime::{Circuit, EncryptedTensor, Server, ServerKeys};
 use serde::{Deserialize, Serialize};
@@ -300,7 +300,15 @@ fn prepare(row: &Row, files: &Files, max_key_megabytes: usize) -> Result<Prepare
     let labels = (1..=LABELS).map(|i| format!("finding {i}")).collect();
     let mut ranges = Ranges::new(&graph);
     ranges.observe(&graph, &random_input(input, SEED))?;
-    let model = HeModel { plan, labels, preprocessing, ranges, graph, notes: BTreeMap::new() };
+    let model = HeModel {
+        plan,
+        labels,
+        preprocessing,
+        ranges,
+        graph,
+        offsets: Offsets::new(),
+        notes: BTreeMap::new(),
+    };
     model.save(&files.model())?;
     let circuit = Circuit::new(&model)?;
     let start = Instant::now();

@@ -9,6 +9,7 @@ use datasets::{LatentSet, Split};
 use he_export::{Export, ExportInputs, Weights, export};
 use he_model::{HeModel, PlanOptions};
 use he_runtime::Circuit;
+use he_runtime::rounding::offsets;
 use he_runtime::simulate::compare_layers;
 use train::{Config, encode_latents, load_classifier};
 
@@ -38,6 +39,9 @@ pub fn run(context: &Context, arguments: &ExportArguments) -> Result<()> {
     context.say(&format!("next: veilray keygen --config {}", arguments.run.config.display()));
     Ok(())
 }
+
+/// Calibration films on which the offsets are measured: their mean, over all positions, settles with few.
+const OFFSET_FILMS: usize = 32;
 
 /// Exports the classifier at `classifier`, calibrated on the validation films of `latents`, into the run folder; returns
 /// the model and the report as text.
@@ -74,8 +78,12 @@ pub fn export_run(
             ("checkpoint".to_owned(), trained.digest.clone()),
         ]),
     };
-    let Export { model, mut report, .. } =
+    let Export { mut model, mut report, .. } =
         export(&inputs, calibration).with_context(|| format!("cannot export {}", classifier.display()))?;
+    let corrected = films.iter().take(settings.calibration_films.min(OFFSET_FILMS));
+    let corrected: Vec<Vec<f64>> =
+        corrected.map(|&film| latents.latent(film).iter().map(|&v| f64::from(v)).collect()).collect();
+    model.offsets = offsets(&model, &corrected)?;
     if let Some(&film) = films.first() {
         let latent: Vec<f64> = latents.latent(film).iter().map(|&value| f64::from(value)).collect();
         let errors = compare_layers(&model, &Circuit::new(&model)?, &latent, &mut random()?)?;
