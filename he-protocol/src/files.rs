@@ -12,7 +12,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_with(path, bytes, false)
 }
 
-/// As [`write`], readable by the owner alone from the first byte on.
+/// As [`write()`], readable by the owner alone from the first byte on.
 ///
 /// # Errors
 /// What the file system says.

@@ -369,7 +369,7 @@ pub struct ServiceArguments {
 /// Arguments of `client enroll`.
 #[derive(Debug, Args)]
 pub struct EnrollArguments {
-    /// Address of the service, for example https://diagnosis.example:8750.
+    /// Address of the service, for example `https://diagnosis.example:8750`.
     #[arg(value_name = "URL")]
     pub url: String,
     /// The model; may be left out if the service has only one.
