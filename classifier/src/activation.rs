@@ -57,7 +57,7 @@ impl Activation {
                 Form::Fixed { coefficients: chebyshev_relu(a.degree, a.interval), interval: a.interval }
             }
         };
-        Self::with(form, &a.initial, a.interval, a.sharing, plan, device)
+        Self::with(form, &a.initial, a.interval, plan, device)
     }
 
     /// The gate of a squeeze-and-excitation block.
@@ -66,18 +66,11 @@ impl Activation {
             GateKind::Sigmoid => Form::Sigmoid,
             GateKind::ApproxSigmoid => Form::Trained,
         };
-        Self::with(form, &config.gate.initial, config.gate.interval, config.activation.sharing, plan, device)
+        Self::with(form, &config.gate.initial, config.gate.interval, plan, device)
     }
 
-    fn with(
-        form: Form,
-        initial: &[f64],
-        interval: f64,
-        sharing: Sharing,
-        plan: &ActivationPlan,
-        device: &Device,
-    ) -> Self {
-        let rows = match sharing {
+    fn with(form: Form, initial: &[f64], interval: f64, plan: &ActivationPlan, device: &Device) -> Self {
+        let rows = match plan.sharing {
             Sharing::Network => None,
             Sharing::Layer => Some(1),
             Sharing::Channel => Some(plan.channels),

@@ -51,6 +51,17 @@ impl Architecture {
         }
     }
 
+    /// Published channel counts, one per stage; `width_divisor` divides them.
+    #[must_use]
+    pub const fn widths(self) -> &'static [usize] {
+        match self {
+            Self::LeNet => &[32, 64, 128],
+            Self::VggNet => &[32, 64, 128, 256],
+            Self::HefNet => &[64, 128, 256, 256],
+            Self::ResNet20 | Self::ResNet32 | Self::ResNet44 | Self::ResNet56 => &[16, 32, 64],
+        }
+    }
+
     /// The name that configs use.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -180,6 +191,14 @@ pub struct ClassifierConfig {
     /// Channels over the channels of a squeeze-and-excitation block's hidden layer (at least 1 is kept).
     #[serde(default = "default_se_reduction")]
     pub se_reduction: usize,
+    /// Squeeze and excitation after the last activation instead of before it, as in the authors' VGGNet; not for ResNets,
+    /// whose blocks have no activation there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub se_after_activation: bool,
+    /// Who shares the coefficients inside squeeze-and-excitation blocks, of the hidden activation and of the gate;
+    /// left out, as `activation.sharing` says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub se_sharing: Option<Sharing>,
     /// ResNets: an activation after each sum, as in He et al. 2016 (one level more a block).
     #[serde(default)]
     pub post_add_activation: bool,
@@ -231,6 +250,8 @@ impl ClassifierConfig {
             labels,
             se: false,
             se_reduction: default_se_reduction(),
+            se_after_activation: false,
+            se_sharing: None,
             post_add_activation: false,
             residual_gain: default_residual_gain(),
             width_divisor: default_width_divisor(),
@@ -246,6 +267,12 @@ impl ClassifierConfig {
     pub fn has_batch_norm(&self) -> bool {
         let usual = !matches!(self.architecture, Architecture::LeNet | Architecture::VggNet);
         self.batch_norm.unwrap_or(usual)
+    }
+
+    /// Who shares the coefficients inside squeeze-and-excitation blocks.
+    #[must_use]
+    pub fn sharing_in_se(&self) -> Sharing {
+        self.se_sharing.unwrap_or(self.activation.sharing)
     }
 
     /// True if nothing but additions and multiplications is left, so that the network can be exported.
@@ -272,6 +299,11 @@ impl ClassifierConfig {
         }
         if self.se_reduction == 0 {
             return refuse("se_reduction", "at least 1".into(), "0".into());
+        }
+        if self.se_after_activation && self.architecture.blocks().is_some() {
+            let expected =
+                format!("false for {}, whose blocks have no activation there", self.architecture.name());
+            return refuse("se_after_activation", expected, "true".into());
         }
         if !(self.residual_gain.is_finite() && self.residual_gain > 0.0 && self.residual_gain <= 10.0) {
             let got = self.residual_gain.to_string();

@@ -103,13 +103,15 @@ impl SqueezeExcite {
     }
 }
 
-/// Convolution, batch norm, squeeze and excitation, activation, pool.
+/// Convolution, batch norm, squeeze and excitation, activation (or these two the other way round), pool.
 #[derive(Module, Debug)]
 pub struct Stage {
     conv: Conv2d,
     bn: Option<BatchNorm>,
     se: Option<SqueezeExcite>,
     act: Activation,
+    #[module(skip)]
+    se_after_activation: bool,
     #[module(skip)]
     pool: Option<usize>,
 }
@@ -122,16 +124,22 @@ impl Stage {
             bn,
             se: plan.se.as_ref().map(|se| SqueezeExcite::new(config, se, device)),
             act: Activation::hidden(config, &plan.act, device),
+            se_after_activation: plan.se_after_activation,
             pool: plan.pool,
         }
     }
 
     pub(crate) fn forward(&self, x: Tensor<4>, pass: &mut Pass<'_>) -> Tensor<4> {
         let mut x = normalized(&self.conv, self.bn.as_ref(), x);
-        if let Some(se) = &self.se {
+        let (before, after) =
+            if self.se_after_activation { (None, self.se.as_ref()) } else { (self.se.as_ref(), None) };
+        if let Some(se) = before {
             x = se.forward(x, pass);
         }
-        let x = self.act.forward(x, pass.act, &mut pass.watch);
+        x = self.act.forward(x, pass.act, &mut pass.watch);
+        if let Some(se) = after {
+            x = se.forward(x, pass);
+        }
         match self.pool {
             Some(p) => avg_pool2d(x, AvgPoolOptions::new([p; 2])),
             None => x,

@@ -36,9 +36,10 @@ impl ClassifierConfig {
     /// A config that [`ClassifierConfig::validate`] refuses.
     pub fn init(&self, device: &Device) -> Result<Classifier, ClassifierError> {
         let plan = self.plan()?;
-        let network = self.activation.sharing == Sharing::Network;
-        let own_act = network && self.activation.kind == ActivationKind::Polyact;
-        let own_gate = network && self.se && self.gate.kind == GateKind::ApproxSigmoid;
+        let in_se = self.se && self.sharing_in_se() == Sharing::Network;
+        let own_act = (in_se || self.activation.sharing == Sharing::Network)
+            && self.activation.kind == ActivationKind::Polyact;
+        let own_gate = in_se && self.gate.kind == GateKind::ApproxSigmoid;
         let mut stages: Vec<Stage> = plan.features.iter().map(|s| Stage::new(self, s, device)).collect();
         let stem = if plan.layers.is_empty() { None } else { stages.pop() };
         let layer = |i: usize| -> Vec<Block> {

@@ -3,7 +3,7 @@
 //! Whoever builds a network from a config (the Burn module here, the graph builder of the exporter) walks this
 //! plan, so that the architectures are written down once. Names are those of the checkpoint's tensors.
 
-use crate::{Architecture, ClassifierConfig, ClassifierError, Padding};
+use crate::{Architecture, ClassifierConfig, ClassifierError, Padding, Sharing};
 
 /// A convolution, followed by a batch norm if `batch_norm`; it has a bias exactly when it has none.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub struct ActivationPlan {
     pub name: String,
     /// Channels it reads.
     pub channels: usize,
+    /// Who shares its trained coefficients.
+    pub sharing: Sharing,
 }
 
 /// Squeeze and excitation: mean, `squeeze`, activation, `excite`, gate, product.
@@ -50,13 +52,15 @@ pub struct SePlan {
     pub gate: ActivationPlan,
 }
 
-/// Convolution, squeeze and excitation, activation, pool.
+/// Convolution, squeeze and excitation, activation (or these two the other way round), pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StagePlan {
     /// The convolution and its batch norm.
     pub conv: ConvPlan,
     /// Squeeze and excitation.
     pub se: Option<SePlan>,
+    /// Squeeze and excitation comes after the activation.
+    pub se_after_activation: bool,
     /// The activation.
     pub act: ActivationPlan,
     /// Side and step of the mean pool after it.
@@ -122,8 +126,13 @@ impl Plan {
             }
         };
         for stage in &self.features {
-            se(&mut names, &stage.se);
-            names.push(stage.act.name.clone());
+            if stage.se_after_activation {
+                names.push(stage.act.name.clone());
+                se(&mut names, &stage.se);
+            } else {
+                se(&mut names, &stage.se);
+                names.push(stage.act.name.clone());
+            }
         }
         for block in self.layers.iter().flatten() {
             names.push(block.act1.name.clone());
@@ -142,16 +151,6 @@ impl Plan {
             Architecture::HefNet => builder.hefnet(),
             a => builder.resnet(a.blocks().unwrap_or(3)),
         }
-    }
-}
-
-/// Channel counts of each architecture, before the division.
-fn widths(architecture: Architecture) -> &'static [usize] {
-    match architecture {
-        Architecture::LeNet => &[32, 64, 128],
-        Architecture::VggNet => &[32, 64, 128, 256],
-        Architecture::HefNet => &[64, 128, 256, 256],
-        _ => &[16, 32, 64],
     }
 }
 
@@ -180,18 +179,19 @@ struct Builder<'a> {
 
 impl Builder<'_> {
     fn width(&self, stage: usize) -> usize {
-        widths(self.config.architecture)[stage] / self.config.width_divisor
+        self.config.architecture.widths()[stage] / self.config.width_divisor
     }
 
     fn act(&self, name: String, channels: usize) -> ActivationPlan {
-        ActivationPlan { name, channels }
+        ActivationPlan { name, channels, sharing: self.config.activation.sharing }
     }
 
     fn se(&self, owner: &str, channels: usize) -> Option<SePlan> {
         let name = format!("{owner}.se");
         let hidden = (channels / self.config.se_reduction).max(1);
-        let act = self.act(format!("{name}.act"), hidden);
-        let gate = self.act(format!("{name}.gate"), channels);
+        let sharing = self.config.sharing_in_se();
+        let act = ActivationPlan { name: format!("{name}.act"), channels: hidden, sharing };
+        let gate = ActivationPlan { name: format!("{name}.gate"), channels, sharing };
         self.config.se.then_some(SePlan { name, channels, hidden, act, gate })
     }
 
@@ -235,6 +235,7 @@ impl Builder<'_> {
                 groups,
             },
             se: if se { self.se(name, out_channels) } else { None },
+            se_after_activation: se && self.config.se_after_activation,
             act: self.act(format!("{name}.act"), out_channels),
             pool,
         })

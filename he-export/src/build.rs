@@ -31,8 +31,13 @@ pub fn build(config: &ClassifierConfig, weights: &Weights) -> Result<Graph, Expo
     let mut x = b.literal.input();
     for stage in &plan.features {
         x = b.convolution(&stage.conv, x)?;
-        x = b.squeeze_excite(stage.se.as_ref(), x)?;
-        x = b.activation(&stage.act, x)?;
+        if stage.se_after_activation {
+            x = b.activation(&stage.act, x)?;
+            x = b.squeeze_excite(stage.se.as_ref(), x)?;
+        } else {
+            x = b.squeeze_excite(stage.se.as_ref(), x)?;
+            x = b.activation(&stage.act, x)?;
+        }
         if let Some(p) = stage.pool {
             let name = stage.conv.name.replace(".conv", ".pool");
             x = b.literal.push(name, Op::AvgPool(AvgPool { kernel: p, stride: p }), &[x]);
@@ -169,7 +174,7 @@ impl Builder<'_> {
         x: NodeId,
     ) -> Result<NodeId, ExportError> {
         let own = format!("{}.coefficients", plan.name);
-        let coefficients = match self.config.activation.sharing {
+        let coefficients = match plan.sharing {
             Sharing::Network => self.weights.get(shared, &[1, terms])?,
             Sharing::Layer => self.weights.get(&own, &[1, terms])?,
             Sharing::Channel => self.weights.get(&own, &[plan.channels, terms])?,

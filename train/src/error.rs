@@ -63,6 +63,14 @@ pub enum TrainError {
         /// What to do.
         advice: String,
     },
+    /// A classifier from elsewhere that cannot be taken over.
+    #[error("{file}: {source}", file = file.display())]
+    Import {
+        /// The file with its weights.
+        file: PathBuf,
+        /// What does not fit.
+        source: crate::import::ImportError,
+    },
     /// A checkpoint, or cached latents, that an earlier stage should have written.
     #[error("{file}: not found; {advice}", file = file.display())]
     Missing {

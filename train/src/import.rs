@@ -1,4 +1,4 @@
-//! Weights of a VQGAN that was trained elsewhere, in the layout of taming-transformers.
+//! Weights that were trained elsewhere: VQGANs in the layout of taming-transformers, and classifiers ([`classifier`]).
 //!
 //! Esser et al. publish checkpoints of PyTorch Lightning (`.ckpt`: the weights under `state_dict`, with the
 //! discriminator and the perceptual network beside them); plain `state_dict` files (`.pt`) and safetensors are read
@@ -9,8 +9,18 @@
 //! The other direction needs no code: a checkpoint of this workspace is a safetensors file with PyTorch's names and
 //! layouts.
 
+pub mod classifier;
+mod error;
+mod mapping;
+mod names;
+
+pub use classifier::{import_classifier, read_classifier};
+pub use error::ImportError;
+pub use mapping::Mapping;
+
 use std::path::Path;
 
+use burn::tensor::{DType, TensorData};
 use burn_store::{ModuleStore, PytorchStore, bridge};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
@@ -25,6 +35,13 @@ use crate::{
 const ADVICE: &str = "give a VQGAN in the layout of taming-transformers, as .ckpt, .pt or .safetensors";
 /// The most bytes of a file that are read: published checkpoints have about 1 GB.
 const MAX_FILE_BYTES: u64 = 16 << 30;
+/// Under one of these a training checkpoint keeps the weights, beside the state of its optimizer.
+const KEYS: [&str; 3] = ["state_dict", "model_state_dict", "model"];
+/// A file of so many bytes may hold at most [`MOST_COPIES`] times as many bytes of tensors: several tensors can
+/// show the same numbers, and a tensor with a stride of zero shows one number as many.
+const MOST_COPIES: u64 = 4;
+/// What any file may hold, so that small files with small shared tensors pass.
+const ALWAYS_ALLOWED: u64 = 1 << 20;
 
 /// The tensors of a PyTorch file, by name. `.safetensors` is read as that, anything else as a PyTorch archive.
 ///
@@ -32,29 +49,38 @@ const MAX_FILE_BYTES: u64 = 16 << 30;
 ///
 /// The file is missing, damaged, or holds no tensors.
 pub fn read_pytorch(path: &Path) -> Result<State> {
+    read_tensors(path, MAX_FILE_BYTES, ADVICE)
+}
+
+/// As [`read_pytorch`], of at most `limit` bytes; `advice` ends every refusal.
+fn read_tensors(path: &Path, limit: u64, advice: &str) -> Result<State> {
     let length = match std::fs::metadata(path) {
         Ok(metadata) => metadata.len(),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(TrainError::Missing { file: path.into(), advice: ADVICE.into() });
+            return Err(TrainError::Missing { file: path.into(), advice: advice.into() });
         }
         Err(error) => return Err(TrainError::io(path, "look at the file")(error)),
     };
-    if length > MAX_FILE_BYTES {
-        let problem = format!("it has {length} bytes, above the limit of {MAX_FILE_BYTES}");
-        return Err(refusal(path, problem, ADVICE));
+    if length > limit {
+        let problem = format!("it has {length} bytes, above the limit of {limit}");
+        return Err(refusal(path, problem, advice));
     }
     let state = if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("safetensors")) {
-        read_safetensors(path)?
+        read_safetensors(path, advice)?
     } else {
-        read_archive(path, Some("state_dict")).or_else(|_| read_archive(path, None))?
+        let nested = KEYS.iter().find_map(|key| read_archive(path, Some(key), length, advice).ok());
+        match nested {
+            Some(state) if !state.is_empty() => state,
+            _ => read_archive(path, None, length, advice)?,
+        }
     };
     if state.is_empty() {
-        return Err(refusal(path, "it holds no tensors of f32, f16 or f64".into(), ADVICE));
+        return Err(refusal(path, "it holds no tensors of f32, f16, bf16 or f64".into(), advice));
     }
     Ok(state)
 }
 
-fn read_archive(path: &Path, key: Option<&str>) -> Result<State> {
+fn read_archive(path: &Path, key: Option<&str>, length: u64, advice: &str) -> Result<State> {
     let mut store = PytorchStore::from_file(path).map_indices_contiguous(false);
     if let Some(key) = key {
         store = store.with_top_level_key(key);
@@ -62,9 +88,19 @@ fn read_archive(path: &Path, key: Option<&str>) -> Result<State> {
     // The reader's errors run over several lines, the first of which says what is wrong.
     let damaged = |error: &dyn std::fmt::Display| {
         let text = error.to_string();
-        refusal(path, format!("it cannot be read ({})", text.lines().next().unwrap_or_default()), ADVICE)
+        refusal(path, format!("it cannot be read ({})", text.lines().next().unwrap_or_default()), advice)
     };
     let tensors = store.get_all_tensors().map_err(|e| damaged(&e))?;
+    let most = length.saturating_mul(MOST_COPIES).max(ALWAYS_ALLOWED);
+    let mut total = 0u64;
+    for tensor in tensors.values() {
+        let values = tensor.shape.iter().try_fold(4u64, |product, &n| product.checked_mul(n as u64));
+        total = total.saturating_add(values.unwrap_or(u64::MAX));
+    }
+    if total > most {
+        let problem = format!("its tensors claim {total} bytes, but the file has {length}");
+        return Err(refusal(path, problem, advice));
+    }
     let mut state = State::new();
     for (name, tensor) in tensors.iter().filter(|(_, tensor)| tensor.dtype.is_float()) {
         let data = bridge::into_data(tensor.clone()).map_err(|e| damaged(&e))?;
@@ -73,18 +109,24 @@ fn read_archive(path: &Path, key: Option<&str>) -> Result<State> {
     Ok(state)
 }
 
-fn read_safetensors(path: &Path) -> Result<State> {
+fn read_safetensors(path: &Path, advice: &str) -> Result<State> {
     let bytes = std::fs::read(path).map_err(TrainError::io(path, "read the file"))?;
     let file = SafeTensors::deserialize(&bytes)
-        .map_err(|e| refusal(path, format!("it is damaged or cut short ({e})"), ADVICE))?;
-    let floats = file.iter().filter(|(_, view)| view.dtype() == Dtype::F32);
-    Ok(floats
-        .map(|(name, view)| {
-            let values =
-                view.data().as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
-            (name.to_owned(), (view.shape().to_vec(), values))
-        })
-        .collect())
+        .map_err(|e| refusal(path, format!("it is damaged or cut short ({e})"), advice))?;
+    let mut state = State::new();
+    for (name, view) in file.iter() {
+        let kind = match view.dtype() {
+            Dtype::F32 => DType::F32,
+            Dtype::F16 => DType::F16,
+            Dtype::BF16 => DType::BF16,
+            Dtype::F64 => DType::F64,
+            // Counters, such as a batch norm's num_batches_tracked.
+            _ => continue,
+        };
+        let data = TensorData::from_bytes_vec(view.data().to_vec(), view.shape().to_vec(), kind);
+        state.insert(name.to_owned(), (view.shape().to_vec(), data.iter::<f32>().collect()));
+    }
+    Ok(state)
 }
 
 /// Sums or averages a convolution of three colours to one of grey; any other tensor is left alone.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use classifier::Architecture;
 
 /// Diagnose chest X-rays that you never see.
 ///
@@ -33,6 +34,8 @@ pub enum Command {
         #[command(subcommand)]
         network: TrainCommand,
     },
+    /// Take the classifier from PyTorch weights instead of training one.
+    Import(ImportClassifierArguments),
     /// Encode all films into latents with the trained VQGAN and cache them in the run folder.
     Encode(RunArguments),
     /// Fold, calibrate and pack the trained classifier into an HE-ready model file.
@@ -185,6 +188,32 @@ pub struct ImportArguments {
     /// The checkpoint: `.ckpt`, `.pt` or `.safetensors`.
     #[arg(long, value_name = "FILE")]
     pub from: PathBuf,
+}
+
+/// Arguments of `import`.
+#[derive(Debug, Args)]
+pub struct ImportClassifierArguments {
+    /// The run: its VQGAN makes the latents that the classifier was trained on, its data set names the labels.
+    #[command(flatten)]
+    pub run: RunArguments,
+    /// The network: lenet, vggnet, hefnet, resnet20, resnet32, resnet44 or resnet56. Labels, width, and squeeze and excitation
+    /// are read from the weights.
+    #[arg(long, short, value_name = "NAME", value_parser = architecture)]
+    pub architecture: Architecture,
+    /// The weights: `.pt`, `.pth` or `.safetensors`.
+    #[arg(long, short, value_name = "FILE")]
+    pub weights: PathBuf,
+    /// TOML file that says how names and shape differ from the published code (docs/importing.md).
+    #[arg(long, short, value_name = "FILE")]
+    pub mapping: Option<PathBuf>,
+}
+
+/// An architecture by the name that configurations use.
+fn architecture(name: &str) -> Result<Architecture, String> {
+    Architecture::ALL.into_iter().find(|a| a.name() == name).ok_or_else(|| {
+        let known: Vec<_> = Architecture::ALL.iter().map(|a| a.name()).collect();
+        format!("expected one of {}", known.join(", "))
+    })
 }
 
 /// Arguments of `demo`.

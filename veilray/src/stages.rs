@@ -9,6 +9,7 @@ pub mod encode;
 pub mod encrypt;
 pub mod eval;
 pub mod export;
+pub mod import;
 pub mod infer;
 pub mod keygen;
 pub mod package;
