@@ -50,6 +50,11 @@ fn every_network_gives_one_logit_a_label() {
             assert_eq!(logits.to_data(), again.to_data());
             assert_eq!(ranges.names, config.plan().unwrap().activation_names(), "{architecture:?} {se}");
             assert_eq!(ranges.largest.dims(), [ranges.names.len()]);
+            if se && architecture.blocks().is_none() {
+                config.se_after_activation = true;
+                let (_, ranges) = config.init(&device).unwrap().forward_watched(latents(&config, 2, &device));
+                assert_eq!(ranges.names, config.plan().unwrap().activation_names(), "{architecture:?} after");
+            }
         }
     }
 }
@@ -138,6 +143,17 @@ fn sharing_decides_who_owns_coefficients() {
     assert_eq!(own["layer3.0.act1.coefficients"], vec![16, 3]);
     assert_eq!(own["layer3.0.se.act.coefficients"], vec![4, 3]);
     assert_eq!(own["layer3.0.se.gate.coefficients"], vec![16, 4]);
+    config.activation.sharing = Sharing::Network;
+    config.se_sharing = Some(Sharing::Layer);
+    let own = coefficients(&config);
+    assert_eq!(own.len(), 1 + 9 * 2);
+    assert!(own.contains(&("activation.coefficients".into(), vec![1, 3])));
+    assert!(own.contains(&("layer3.0.se.act.coefficients".into(), vec![1, 3])));
+    config.activation.sharing = Sharing::Layer;
+    config.se_sharing = Some(Sharing::Network);
+    let own = coefficients(&config);
+    assert_eq!(own.len(), 1 + 9 + 2);
+    assert!(own.contains(&("gate.coefficients".into(), vec![1, 4])));
     for kind in [ActivationKind::Relu, ActivationKind::Square, ActivationKind::ChebyshevRelu] {
         config.activation.kind = kind;
         config.gate.kind = GateKind::Sigmoid;
@@ -232,6 +248,10 @@ fn bad_configs_are_refused_by_field() {
     assert_eq!(field(|c| c.activation.degree = 40), "activation.degree");
     assert_eq!(field(|c| c.activation.interval = 0.0), "activation.interval");
     assert_eq!(field(|c| c.se_reduction = 0), "se_reduction");
+    assert_eq!(
+        field(|c| (c.architecture, c.se_after_activation) = (Architecture::ResNet20, true)),
+        "se_after_activation"
+    );
     let mut config = good.clone();
     config.padding = Padding::Valid;
     assert!(matches!(config.validate().unwrap_err(), ClassifierError::TooSmall { .. }));

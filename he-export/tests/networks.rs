@@ -41,6 +41,31 @@ fn every_network_with_every_sharing_and_block_form() {
 }
 
 #[test]
+fn squeeze_and_excitation_can_follow_the_activation_and_own_its_coefficients() {
+    for architecture in [Architecture::LeNet, Architecture::VggNet, Architecture::HefNet] {
+        for (sharing, in_se) in [
+            (Sharing::Network, Sharing::Layer),
+            (Sharing::Layer, Sharing::Network),
+            (Sharing::Network, Sharing::Channel),
+        ] {
+            let mut config = small(architecture);
+            (config.se, config.se_after_activation) = (true, true);
+            config.activation.sharing = sharing;
+            config.se_sharing = Some(in_se);
+            ladder(&config, &format!("{architecture:?} {sharing:?}, within se {in_se:?}"));
+        }
+    }
+    let mut before = small(Architecture::VggNet);
+    before.se = true;
+    let mut after = before.clone();
+    after.se_after_activation = true;
+    let (_, state) = trained(&before, 3);
+    let x: Vec<f64> = latent(&before, 5).into_iter().map(f64::from).collect();
+    let run = |config| build(config, &weights(&state)).unwrap().run(&x).unwrap();
+    assert_ne!(run(&before), run(&after), "the order makes a difference");
+}
+
+#[test]
 fn every_polynomial_activation() {
     for kind in [ActivationKind::Square, ActivationKind::ChebyshevRelu] {
         for degree in [3, 4, 7] {

@@ -11,7 +11,7 @@ use std::{
 use burn::tensor::{Device, Tensor, TensorData};
 use classifier::{Architecture, ClassifierConfig, Sharing};
 use he_export::{ExportInputs, Weights, build, export, fold};
-use he_model::PlanOptions;
+use he_model::{HeModel, PlanOptions, interpret::clear::ClearInterpreter};
 use safetensors::{Dtype, tensor::TensorView};
 use train::{
     TrainError,
@@ -225,27 +225,37 @@ fn checkpoints_as_pytorch_writes_them_are_read_and_exported() {
         assert_eq!(config.width_divisor, divisor, "{file}");
         check(file, &config, &state, &table[key]);
     }
-    // The model file that a server loads, of the one that needs no large ring.
-    let path = self::folder().join("classifier_hefnet.pt");
-    let (config, state) =
-        read_classifier(&path, Architecture::HefNet, [3, 32, 32], &Mapping::default()).unwrap();
-    assert_eq!(config.activation.sharing, Sharing::Network);
-    let labels: Vec<String> = (0..LABELS).map(|i| format!("finding {i}")).collect();
-    let inputs = ExportInputs {
-        config: &config,
-        weights: &Weights::from(state),
-        labels: &labels,
-        film_side: 256,
-        encoder_digest: "",
-        headroom: 1.5,
-        plan: PlanOptions::default(),
-        notes: BTreeMap::new(),
-    };
-    let films = films(3);
-    let model = export(&inputs, films.iter().map(Vec::as_slice)).unwrap().model;
-    for (film, expected) in films.iter().zip(&table["small hefnet"]) {
-        let wide: Vec<f64> = film.iter().map(|v| f64::from(*v)).collect();
-        close("HE-ready model", &model.graph.run(&wide).unwrap(), expected, 1e-4);
+    // The model file that a server loads, of those that need no large ring.
+    for (file, architecture, key) in [
+        ("classifier_hefnet.pt", Architecture::HefNet, "small hefnet"),
+        ("classifier_vggnet_se.pt", Architecture::VggNet, "small vggnet-se"),
+    ] {
+        let path = self::folder().join(file);
+        let (config, state) = read_classifier(&path, architecture, [3, 32, 32], &Mapping::default()).unwrap();
+        assert_eq!(config.activation.sharing, Sharing::Network);
+        let labels: Vec<String> = (0..LABELS).map(|i| format!("finding {i}")).collect();
+        let inputs = ExportInputs {
+            config: &config,
+            weights: &Weights::from(state),
+            labels: &labels,
+            film_side: 256,
+            encoder_digest: "",
+            headroom: 1.5,
+            plan: PlanOptions::default(),
+            notes: BTreeMap::new(),
+        };
+        let films = films(3);
+        let model = export(&inputs, films.iter().map(Vec::as_slice)).unwrap().model;
+        let saved = tempfile::tempdir().unwrap();
+        let path = saved.path().join("model.safetensors");
+        model.save(&path).unwrap();
+        let model = HeModel::load(&path).unwrap();
+        let program = model.plan.program(&model.graph).unwrap();
+        for (film, expected) in films.iter().zip(&table[key]) {
+            let wide: Vec<f64> = film.iter().map(|v| f64::from(*v)).collect();
+            close("HE-ready model", &model.graph.run(&wide).unwrap(), expected, 1e-4);
+            close("packed in slots", &ClearInterpreter::run(&program, &wide).unwrap(), expected, 1e-4);
+        }
     }
 }
 
@@ -391,8 +401,91 @@ fn damaged_and_hostile_archives_are_refused() {
     ] {
         refused_pickle(pickle);
     }
-    // A tensor of 4 GB by a stride of zero over one number.
-    let whole = fs::read(self::folder().join("classifier_hefnet.pt")).unwrap();
-    let at = whole.windows(9).position(|w| w == b"bn1.bias\x71" || w == b"bn1.biasq");
-    assert!(at.is_some(), "the vector holds a tensor to change");
+    // A kilobyte with a tensor of 1 GB: a stride of zero over one number.
+    let text = refused_pickle(&fs::read(self::folder().join("classifier_expanded.pt")).unwrap());
+    assert!(text.contains("its tensors claim 1073741824 bytes"), "{text}");
+}
+
+const RUN: &str = r#"
+[run]
+dir = "run"
+seed = 7
+
+[data]
+side = 64
+[data.source.phantom]
+films = 40
+
+[vqgan.model]
+side = 64
+width = 4
+multipliers = [1, 2]
+residual_blocks = 1
+middle_attention = false
+latent_channels = 3
+codes = 16
+
+[vqgan.train]
+steps = 2
+batch = 2
+learning_rate = 1e-3
+validate_every = 2
+validation_films = 4
+
+[classifier.model]
+architecture = "hefnet"
+
+[classifier.train]
+epochs = 1
+batch = 8
+learning_rate = 1e-3
+"#;
+
+/// Runs `veilray` in `root`; whether it succeeded, and what it said.
+fn veilray(root: &Path, arguments: &[&str]) -> (bool, String) {
+    let mut command = assert_cmd::Command::cargo_bin("veilray").unwrap();
+    let output = command.current_dir(root).args(arguments).output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&text).into_owned())
+}
+
+#[test]
+fn the_command_makes_a_run_that_export_accepts() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    fs::write(root.join("run.toml"), RUN).unwrap();
+    let theirs = self::folder().join("classifier_hefnet.pt");
+    let theirs = theirs.display().to_string();
+    let import = |weights: &str, more: &[&str]| {
+        let fixed = ["import", "--config", "run.toml", "--architecture", "hefnet", "--weights", weights];
+        veilray(root, &[&fixed[..], more].concat())
+    };
+    let (ok, text) = import(&theirs, &[]);
+    assert!(!ok && text.contains("run `veilray train vqgan` first"), "{text}");
+    let (ok, text) = veilray(root, &["train", "vqgan", "--config", "run.toml"]);
+    assert!(ok, "{text}");
+    // The phantom has fewer labels than the network has outputs.
+    let (ok, text) = import(&theirs, &[]);
+    assert!(!ok && text.contains("expected 14") && text.contains("data.labels"), "{text}");
+
+    let labels = datasets::phantom::LABELS.len();
+    let mut state = train::import::read_pytorch(Path::new(&theirs)).unwrap();
+    for (name, inputs) in [("linear1.weight", 32 * 4), ("linear1.bias", 1)] {
+        let (shape, values) = state.get_mut(name).unwrap();
+        shape[0] = labels;
+        values.truncate(labels * inputs);
+    }
+    write(&state, &root.join("fits.safetensors"));
+    let (ok, text) = import("fits.safetensors", &["--mapping", "gone.toml"]);
+    assert!(!ok && text.contains("gone.toml"), "{text}");
+    let (ok, text) = import("fits.safetensors", &[]);
+    assert!(ok && text.contains("veilray export"), "{text}");
+    let (ok, text) = import("fits.safetensors", &[]);
+    assert!(!ok && text.contains("the run has a classifier already"), "{text}");
+    let (ok, text) = veilray(root, &["export", "--config", "run.toml"]);
+    assert!(ok && root.join("run/model.safetensors").exists(), "{text}");
+    let (ok, text) = veilray(root, &["simulate", "--config", "run.toml", "--films", "1"]);
+    assert!(ok, "{text}");
+    let (ok, text) = veilray(root, &["import", "--config", "run.toml", "-a", "resnet18", "-w", "x.pt"]);
+    assert!(!ok && text.contains("resnet20") && text.contains("resnet56"), "{text}");
 }

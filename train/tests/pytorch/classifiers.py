@@ -3,7 +3,7 @@
 The classifiers under the names that the code published with the paper gives its modules, written anew. Weights follow from a
 formula that the test repeats, so that networks of the published size need no file: `classifiers.json` holds only
 outputs. `classifier_*.pt` are small networks as PyTorch writes them: within a training checkpoint, with one activation
-under several names, and in the format before version 1.6.
+under several names, and in the format before version 1.6; `classifier_expanded.pt` is one that must be refused.
 
 `python classifiers.py check FOLDER` compares every output with that of the published modules in FOLDER.
 """
@@ -253,6 +253,8 @@ def main():
     small = filled(network("hefnet", 3, 8, 16, False), True)
     torch.save(small.state_dict(), os.path.join(HERE, "classifier_hefnet.pt"), _use_new_zipfile_serialization=False)
     table["small hefnet"] = outputs(small, 3)
+    # One number that claims to be 268 million.
+    torch.save({"conv1.weight": torch.zeros(1).expand(64, 4, 1024, 1024)}, os.path.join(HERE, "classifier_expanded.pt"))
     with open(os.path.join(HERE, "classifiers.json"), "w") as f:
         json.dump(table, f, indent=0)
 
