@@ -1,6 +1,6 @@
 //! Classifiers that were trained elsewhere, in PyTorch, under the names of the code published with the paper.
 //!
-//! Names are translated ([`names`](super::names)), shapes decide what the file leaves open (labels, width, squeeze and
+//! Names are translated (`names.rs` has the table), shapes decide what the file leaves open (labels, width, squeeze and
 //! excitation), and what this workspace does not have is rewritten without changing the function:
 //!
 //! - an activation's `alpha`, `beta`, `c` (`alpha x^2 + beta x + c`; for a gate `alpha x^3 + beta x + c`) become one row of
