@@ -24,6 +24,7 @@ use crate::{
     checkpoint::{Checkpoint, Kind, refusal},
     encode::encode_copies,
     history::History,
+    not_finite::Broken,
     optimizer::Adam,
     progress::Meter,
     sampler::{batch_of_step, derived_seed, steps_per_epoch},
@@ -171,23 +172,20 @@ pub fn train_classifier(
         let penalty = f64::from(ranges.penalty.clone().into_scalar::<f32>());
         let largest = ranges.largest.inner().into_data().iter::<f32>().map(f64::from).collect::<Vec<_>>();
         let step = progress.step + 1;
-        let not_finite = |quantity, value, place| TrainError::NotFinite {
-            stage: "classifier training",
-            quantity,
-            value,
-            step,
-            place,
+        let stop = |broken: Broken| {
+            let films = indices.iter().map(|&film| latents.ids[film].clone()).collect();
+            broken.on("classifier training", step, films, &folder)
         };
         if !(value + penalty).is_finite() {
             let first = largest.iter().position(|l| !l.is_finite()).and_then(|i| ranges.names.get(i));
-            let place = first.map(|name| format!(", first at {name}")).unwrap_or_default();
-            return Err(not_finite("loss", value + penalty, place));
+            // Every activation saw numbers: what comes after the last of them is the head.
+            let layer = first.cloned().unwrap_or_else(|| "head".to_owned());
+            return Err(stop(Broken::loss(value + penalty, Some(layer))));
         }
         let loss = loss + ranges.penalty.mul_scalar(settings.range_penalty);
         let rate = settings.learning_rate * settings.schedule.factor(progress.step, total);
-        let (next, norm) = optimizer
-            .step(net, loss.backward(), rate)
-            .map_err(|e| not_finite("gradient", e.norm, format!(" in {}", e.parameter)))?;
+        let (next, norm) =
+            optimizer.step(net, loss.backward(), rate).map_err(|error| stop(Broken::gradient(error, "")))?;
         net = next;
         progress.step = step;
         if let Some(average) = average.as_mut().filter(|average| average.is_due(step)) {

@@ -104,7 +104,8 @@ pub enum TrainError {
     },
     /// The loss or a gradient is no longer a number.
     #[error(
-        "{stage}: the {quantity} became {value} at step {step}{place}; the last checkpoint is kept. Lower the learning rate, clip gradients (clip_norm), or strengthen range_penalty"
+        "{stage}: the {quantity} became {value} at step {step}{place}, on {batch}; the last checkpoint is kept. Look at these films (`veilray data check`), lower the learning rate, clip gradients (clip_norm), or strengthen range_penalty",
+        batch = few(films)
     )]
     NotFinite {
         /// The stage.
@@ -117,6 +118,8 @@ pub enum TrainError {
         step: u64,
         /// The first parameter or layer concerned, if known.
         place: String,
+        /// Names of the films of that batch.
+        films: Vec<String>,
     },
     /// The user asked to stop; nothing is lost.
     #[error("{stage} was interrupted at step {step}; run the same command again to continue from {file}", file = file.display())]
@@ -155,6 +158,19 @@ impl TrainError {
     pub(crate) fn io(file: impl Into<PathBuf>, action: &'static str) -> impl FnOnce(std::io::Error) -> Self {
         let file = file.into();
         move |source| Self::Io { file, action, source }
+    }
+}
+
+/// Names of films as a message shows them.
+fn few(films: &[String]) -> String {
+    const SHOWN: usize = 8;
+    let shown = films.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let count = films.len();
+    match count.checked_sub(SHOWN) {
+        Some(rest @ 1..) => {
+            format!("a batch of {count} films: {shown} and {rest} more (not-finite.json has all)")
+        }
+        _ => format!("a batch of {count} films: {shown}"),
     }
 }
 

@@ -57,6 +57,13 @@ impl Films {
         &self.dataset
     }
 
+    /// Names of the given films.
+    #[must_use]
+    pub fn names(&self, indices: &[usize]) -> Vec<String> {
+        let examples = self.dataset.examples();
+        indices.iter().filter_map(|&film| examples.get(film)).map(|example| example.id.clone()).collect()
+    }
+
     /// Pixels in `[0, 1]` of the given films, one after the other.
     ///
     /// # Errors

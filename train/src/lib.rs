@@ -36,6 +36,7 @@ pub mod tensorboard;
 mod classifier_stage;
 mod encode;
 mod error;
+mod not_finite;
 mod session;
 mod test_report;
 mod vqgan_stage;

@@ -131,7 +131,9 @@ pub fn train_vqgan(config: &Config, session: &Session<'_>) -> Result<VqganReport
             }
             listener.note("codebook started from the encoder's outputs");
         }
-        let losses = trainer.step(x, step, config.run.seed)?;
+        let losses = trainer
+            .step(x, step, config.run.seed)
+            .map_err(|broken| broken.on("VQGAN training", step + 1, films.names(&indices), &folder))?;
         progress.step += 1;
         if let Some(average) = average.as_mut().filter(|average| average.is_due(progress.step)) {
             average.add(progress.step, collect(&trainer.net));

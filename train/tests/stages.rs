@@ -331,8 +331,51 @@ fn a_loss_that_is_no_number_stops_the_run_and_names_the_step() {
     let session = Session::quiet(folder.path());
     let config = tiny(&["vqgan.train.learning_rate=1e30", "vqgan.train.steps=200"]);
     let stopped = train_vqgan(&config, &session).unwrap_err();
-    assert!(matches!(stopped, TrainError::NotFinite { .. }), "{stopped}");
-    assert!(stopped.to_string().contains("at step "), "{stopped}");
+    let TrainError::NotFinite { step, films, place, .. } = &stopped else { panic!("{stopped}") };
+    assert!(
+        stopped.to_string().contains(&format!("at step {step}{place}, on a batch of 4 films: {}", films[0]))
+    );
+    assert!(place.starts_with(", first at ") || place.starts_with(" in "), "{place:?}");
+    let record = fs::read_to_string(session.vqgan_dir().join("not-finite.json")).unwrap();
+    assert!(films.len() == 4 && films.iter().all(|film| record.contains(&format!("\"{film}\""))), "{record}");
+}
+
+/// Weights or films that are no numbers: the layer where they first show, and the films of the batch, are named.
+#[test]
+fn what_is_no_number_is_named_with_its_layer_and_films() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = tiny(&["vqgan.train.steps=20"]);
+    let session = Session::quiet(folder.path());
+    let flag = Arc::new(AtomicBool::new(false));
+    let listener = StopAfter(6, Arc::clone(&flag));
+    train_vqgan(&config, &Session::new(folder.path(), &listener, flag)).unwrap_err();
+    let last = session.vqgan_dir().join("last.safetensors");
+    let whole = Checkpoint::load(&last, Kind::Vqgan).unwrap();
+    for spoiled in [
+        "decoder.mid.block_2.conv2.weight",
+        "encoder.down.1.block.0.norm2.bias",
+        "discriminator.main.0.weight",
+    ] {
+        let mut checkpoint = whole.clone();
+        checkpoint.tensors.get_mut(spoiled).unwrap().1[0] = f32::NAN;
+        checkpoint.save(&last).unwrap();
+        let stopped = train_vqgan(&config, &session).unwrap_err();
+        let TrainError::NotFinite { step: 7, place, films, .. } = &stopped else { panic!("{stopped}") };
+        let layer = place.strip_prefix(", first at ").unwrap();
+        assert!(spoiled.starts_with(layer) && films.len() == 4, "{spoiled}: {stopped}");
+    }
+
+    // A latent that overflows in the first convolution: its layer, and the step at which its film is drawn.
+    let config = tiny(&["vqgan.train.steps=6"]);
+    let session = Session::quiet(folder.path().join("classifier-run"));
+    train_vqgan(&config, &session).unwrap();
+    let mut latents = encode_latents(&config, &session).unwrap();
+    let film = latents.indices(Split::Train)[3];
+    let values = latents.latent_len();
+    latents.latents[film * values..][..values].fill(f32::MAX);
+    let stopped = train_classifier(&config, &latents, &session).unwrap_err();
+    let TrainError::NotFinite { place, films, .. } = &stopped else { panic!("{stopped}") };
+    assert!(place == ", first at features.0.act" && films.contains(&latents.ids[film]), "{stopped}");
 }
 
 /// Every file that the repository ships is a configuration, whatever data and devices are there.

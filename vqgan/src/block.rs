@@ -14,6 +14,9 @@ use burn::{
 };
 use kernels::Window;
 
+/// Told the name of each layer and what it gave, in the order in which layers run.
+pub type See<'a> = &'a mut dyn FnMut(&dyn std::fmt::Display, &Tensor<4>);
+
 /// Groups of the paper's normalisation; narrow networks use the largest common divisor.
 const GROUPS: usize = 32;
 /// Epsilon of the reference implementation's normalisation.
@@ -203,12 +206,15 @@ impl Middle {
     /// # Shapes
     ///
     /// `[batch, channels, height, width]` to the same
-    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let x = self.block_1.forward(x);
-        let x = match &self.attn_1 {
-            Some(attention) => attention.forward(x),
-            None => x,
-        };
-        self.block_2.forward(x)
+    pub fn forward(&self, x: Tensor<4>, see: See<'_>) -> Tensor<4> {
+        let mut x = self.block_1.forward(x);
+        see(&"mid.block_1", &x);
+        if let Some(attention) = &self.attn_1 {
+            x = attention.forward(x);
+            see(&"mid.attn_1", &x);
+        }
+        x = self.block_2.forward(x);
+        see(&"mid.block_2", &x);
+        x
     }
 }

@@ -8,7 +8,7 @@ use burn::{
 
 use crate::{
     VqganConfig,
-    block::{AttnBlock, Middle, ResnetBlock, Upsample, convolve, group_norm, norm_swish, same_conv},
+    block::{AttnBlock, Middle, ResnetBlock, See, Upsample, convolve, group_norm, norm_swish, same_conv},
 };
 
 /// One level: residual blocks, attention where the config asks for it, then twice the side.
@@ -71,19 +71,31 @@ impl Decoder {
     ///
     /// `[batch, latent_channels, height / f, width / f]` to `[batch, width, height, width]`
     pub fn features(&self, z: Tensor<4>) -> Tensor<4> {
-        let mut h = self.mid.forward(convolve(&self.conv_in, z));
-        for level in self.up.iter().rev() {
+        self.features_seen(z, &mut |_, _| {})
+    }
+
+    /// As [`Decoder::features`], with every layer's output shown to `see`.
+    pub fn features_seen(&self, z: Tensor<4>, see: See<'_>) -> Tensor<4> {
+        let mut h = convolve(&self.conv_in, z);
+        see(&"conv_in", &h);
+        h = self.mid.forward(h, &mut *see);
+        for (number, level) in self.up.iter().enumerate().rev() {
             for (i, block) in level.block.iter().enumerate() {
                 h = block.forward(h);
+                see(&format_args!("up.{number}.block.{i}"), &h);
                 if let Some(attention) = level.attn.get(i) {
                     h = attention.forward(h);
+                    see(&format_args!("up.{number}.attn.{i}"), &h);
                 }
             }
             if let Some(upsample) = &level.upsample {
                 h = upsample.forward(h);
+                see(&format_args!("up.{number}.upsample"), &h);
             }
         }
-        norm_swish(&self.norm_out, h)
+        h = norm_swish(&self.norm_out, h);
+        see(&"norm_out", &h);
+        h
     }
 
     /// The last convolution, from [`Decoder::features`] to a film in `[-1, 1]`.

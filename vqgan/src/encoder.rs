@@ -8,7 +8,7 @@ use burn::{
 
 use crate::{
     VqganConfig,
-    block::{AttnBlock, Downsample, Middle, ResnetBlock, convolve, group_norm, norm_swish, same_conv},
+    block::{AttnBlock, Downsample, Middle, ResnetBlock, See, convolve, group_norm, norm_swish, same_conv},
 };
 
 /// One level: residual blocks, attention where the config asks for it, then half the side.
@@ -66,18 +66,31 @@ impl Encoder {
     ///
     /// `[batch, 1, height, width]` to `[batch, latent_channels, height / f, width / f]`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        self.forward_seen(x, &mut |_, _| {})
+    }
+
+    /// As [`Encoder::forward`], with every layer's output shown to `see`.
+    pub fn forward_seen(&self, x: Tensor<4>, see: See<'_>) -> Tensor<4> {
         let mut h = convolve(&self.conv_in, x);
-        for level in &self.down {
+        see(&"conv_in", &h);
+        for (number, level) in self.down.iter().enumerate() {
             for (i, block) in level.block.iter().enumerate() {
                 h = block.forward(h);
+                see(&format_args!("down.{number}.block.{i}"), &h);
                 if let Some(attention) = level.attn.get(i) {
                     h = attention.forward(h);
+                    see(&format_args!("down.{number}.attn.{i}"), &h);
                 }
             }
             if let Some(downsample) = &level.downsample {
                 h = downsample.forward(h);
+                see(&format_args!("down.{number}.downsample"), &h);
             }
         }
-        convolve(&self.conv_out, norm_swish(&self.norm_out, self.mid.forward(h)))
+        h = norm_swish(&self.norm_out, self.mid.forward(h, &mut *see));
+        see(&"norm_out", &h);
+        h = convolve(&self.conv_out, h);
+        see(&"conv_out", &h);
+        h
     }
 }

@@ -124,6 +124,31 @@ impl Vqgan {
         Reconstruction { film, features, continuous, indices, codebook_loss, commitment_loss }
     }
 
+    /// The name of the first layer whose output on `x` is not finite, in the names of the weights; `None` if all are.
+    ///
+    /// # Shapes
+    ///
+    /// `[batch, 1, height, width]`, in `[-1, 1]`
+    pub fn first_not_finite(&self, x: Tensor<4>, quantise: bool) -> Option<String> {
+        let mut first = None;
+        let mut see = |part: &str, name: &dyn std::fmt::Display, h: &Tensor<4>| {
+            if first.is_none() && !h.clone().is_finite().all().into_scalar::<bool>() {
+                first = Some(format!("{part}{name}"));
+            }
+        };
+        see("", &"the films", &x);
+        let h = self.encoder.forward_seen(x, &mut |name, h| see("encoder.", name, h));
+        let z = convolve(&self.quant_conv, h);
+        see("", &"quant_conv", &z);
+        let latent = if quantise { self.quantize.forward(z).straight_through } else { z };
+        see("", &"quantize.embedding", &latent);
+        let h = convolve(&self.post_quant_conv, latent);
+        see("", &"post_quant_conv", &h);
+        let h = self.decoder.features_seen(h, &mut |name, h| see("decoder.", name, h));
+        see("", &"decoder.conv_out", &self.decoder.film(h));
+        first
+    }
+
     /// The decoder's last convolution weight, `[1, width, 3, 3]`.
     pub fn last_layer(&self) -> Tensor<4> {
         self.decoder.last_layer()
@@ -194,6 +219,44 @@ mod tests {
         let loss = (out.film - x).square().mean() + out.codebook_loss + out.commitment_loss;
         let grads = burn::optim::GradientsParams::from_grads(loss.backward(), &net);
         assert_eq!(grads.len(), burn::module::list_param_ids(&net).len());
+    }
+
+    /// Whatever layer is spoiled, it is the one that is named.
+    #[test]
+    fn the_first_layer_that_is_not_finite_is_named() {
+        use burn::module::{ModuleMapper, list_param_ids};
+
+        struct Spoil(burn::module::ParamId, Vec<String>, String);
+        impl ModuleMapper for Spoil {
+            fn enter_module(&mut self, name: &str, _container: &str) {
+                self.1.push(name.to_owned());
+            }
+            fn exit_module(&mut self, _name: &str, _container: &str) {
+                self.1.pop();
+            }
+            fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+                if param.id != self.0 {
+                    return param;
+                }
+                self.2 = self.1.join(".");
+                param.map(|weight| weight.mul_scalar(f32::NAN))
+            }
+        }
+        let device = Device::flex();
+        let net = config(4).init(&device).unwrap();
+        let x = Tensor::<4>::random([1, 1, 16, 16], burn::tensor::Distribution::Normal(0.0, 1.0), &device);
+        assert_eq!(net.first_not_finite(x.clone(), true), None);
+        let spoiled = x.clone().mul_scalar(f32::INFINITY);
+        assert_eq!(net.first_not_finite(spoiled, true).as_deref(), Some("the films"));
+        let mut seen = std::collections::BTreeSet::new();
+        for id in list_param_ids(&net) {
+            let mut spoil = Spoil(id, Vec::new(), String::new());
+            let spoiled = net.clone().map(&mut spoil);
+            let found = spoiled.first_not_finite(x.clone(), true).unwrap();
+            assert!(spoil.2.starts_with(&found), "{} was spoiled, but {found} named", spoil.2);
+            seen.insert(found);
+        }
+        assert!(seen.contains("decoder.conv_out") && seen.contains("encoder.down.1.block.0"), "{seen:?}");
     }
 
     #[test]

@@ -17,7 +17,8 @@ use crate::{
     checkpoint::Checkpoint,
     config::{DiscriminatorTraining, VqganTraining},
     films::{Films, consecutive},
-    optimizer::{Adam, NotFinite},
+    not_finite::Broken,
+    optimizer::Adam,
     sampler::derived_seed,
     state::{apply, seeded},
 };
@@ -137,14 +138,7 @@ impl Trainer {
     }
 
     /// One step on a batch.
-    pub fn step(&mut self, x: Tensor<4>, step: u64, seed: u64) -> Result<Losses> {
-        let not_finite = |quantity, value, place: String| TrainError::NotFinite {
-            stage: "VQGAN training",
-            quantity,
-            value,
-            step: step + 1,
-            place,
-        };
+    pub fn step(&mut self, x: Tensor<4>, step: u64, seed: u64) -> std::result::Result<Losses, Broken> {
         let rate = self.config.learning_rate * self.config.schedule.factor(step, self.config.steps);
         let out = self.net.reconstruct(x.clone(), self.quantises(step));
         let mut losses = Losses {
@@ -181,15 +175,19 @@ impl Trainer {
                 with_gradient(film, gradient)
             }
         };
-        if !losses.reconstruction.is_finite() {
-            return Err(not_finite("loss", losses.reconstruction, String::new()));
+        let game = if playing.is_some() { losses.generator } else { 0.0 };
+        let all = [losses.reconstruction, losses.codebook, losses.commitment, game];
+        if let Some(value) = all.into_iter().find(|value| !value.is_finite()) {
+            let layer = self.net_for_inference().first_not_finite(x.inner(), self.quantises(step));
+            return Err(Broken::loss(value, layer.or_else(|| Some("discriminator".to_owned()))));
         }
         let quantisation = out.codebook_loss + out.commitment_loss.mul_scalar(self.config.commitment);
         let loss = loss + quantisation.mul_scalar(self.config.codebook_weight);
         let gradients = loss.backward();
-        let refuse =
-            |error: NotFinite| not_finite("gradient", error.norm, format!(" in {}", error.parameter));
-        let (net, norm) = self.optimizer.step(self.net.clone(), gradients, rate).map_err(refuse)?;
+        let (net, norm) = self
+            .optimizer
+            .step(self.net.clone(), gradients, rate)
+            .map_err(|error| Broken::gradient(error, ""))?;
         self.net = net;
         losses.gradient_norm = norm;
 
@@ -198,8 +196,10 @@ impl Trainer {
             let fake = out.film.inner().autodiff();
             let loss = player.config.loss.discriminator(player.net.forward(x), player.net.forward(fake));
             losses.discriminator = scalar(&loss);
-            let (net, _) =
-                player.optimizer.step(player.net.clone(), loss.backward(), rate).map_err(refuse)?;
+            let (net, _) = player
+                .optimizer
+                .step(player.net.clone(), loss.backward(), rate)
+                .map_err(|error| Broken::gradient(error, "discriminator."))?;
             player.net = net;
         }
         if let Some((dead, candidates)) = revival {
