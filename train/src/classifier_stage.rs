@@ -9,6 +9,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use burn::{
     module::Module,
+    optim::{GradientsAccumulator, GradientsParams},
     tensor::{Device, Tensor, TensorData},
 };
 use classifier::{Classifier, ClassifierConfig, Metrics, masked_bce};
@@ -138,7 +139,8 @@ pub fn train_classifier(
         }
         Err(error) => return Err(error),
     };
-    let per_epoch = steps_per_epoch(train.len(), settings.batch);
+    let per_step = settings.batch.saturating_mul(settings.accumulate);
+    let per_epoch = steps_per_epoch(train.len(), per_step);
     let total = settings.epochs * per_epoch;
     if progress.step >= total
         && let Some(validation) = progress.best
@@ -160,40 +162,51 @@ pub fn train_classifier(
     let mut sums = Sums::default();
 
     while progress.step < total {
-        let indices = batch_of_step(&train, settings.batch, order, progress.step);
-        let batch = match &changes {
-            Some(changes) => changes.batch(latents, &indices, progress.step / per_epoch, &device),
-            None => Batch::new(latents, &indices, &device),
-        };
-        let (logits, ranges) = net.forward_watched(batch.latents);
-        let weights = positive_weights.as_ref().map(|w| Tensor::<1>::from_floats(w.as_slice(), &device));
-        let loss = masked_bce(logits, batch.targets, batch.known, weights);
-        let value = f64::from(loss.clone().into_scalar::<f32>());
-        let penalty = f64::from(ranges.penalty.clone().into_scalar::<f32>());
-        let largest = ranges.largest.inner().into_data().iter::<f32>().map(f64::from).collect::<Vec<_>>();
-        let step = progress.step + 1;
+        let indices = batch_of_step(&train, per_step, order, progress.step);
+        let parts = indices.chunks(settings.batch).collect::<Vec<_>>();
         let stop = |broken: Broken| {
-            let films = indices.iter().map(|&film| latents.ids[film].clone()).collect();
-            broken.on("classifier training", step, films, &folder)
+            let names = |part: &&[usize]| part.iter().map(|&film| latents.ids[film].clone()).collect();
+            let films = parts.iter().map(names).collect::<Vec<Vec<String>>>();
+            broken.on("classifier training", progress.step + 1, &films, &folder)
         };
-        if !(value + penalty).is_finite() {
-            let first = largest.iter().position(|l| !l.is_finite()).and_then(|i| ranges.names.get(i));
-            // Every activation saw numbers: what comes after the last of them is the head.
-            let layer = first.cloned().unwrap_or_else(|| "head".to_owned());
-            return Err(stop(Broken::loss(value + penalty, Some(layer))));
+        let (mut gradients, mut figures) = (GradientsAccumulator::new(), StepFigures::default());
+        for (part, films) in parts.iter().enumerate() {
+            let batch = match &changes {
+                Some(changes) => changes.batch(latents, films, progress.step / per_epoch, &device),
+                None => Batch::new(latents, films, &device),
+            };
+            let (logits, ranges) = net.forward_watched(batch.latents);
+            let weights = positive_weights.as_ref().map(|w| Tensor::<1>::from_floats(w.as_slice(), &device));
+            let loss = masked_bce(logits, batch.targets, batch.known, weights);
+            let value = f64::from(loss.clone().into_scalar::<f32>());
+            let penalty = f64::from(ranges.penalty.clone().into_scalar::<f32>());
+            let largest = ranges.largest.inner().into_data().iter::<f32>().map(f64::from).collect::<Vec<_>>();
+            if !(value + penalty).is_finite() {
+                let first = largest.iter().position(|l| !l.is_finite()).and_then(|i| ranges.names.get(i));
+                // Every activation saw numbers: what comes after the last of them is the head.
+                let layer = first.cloned().unwrap_or_else(|| "head".to_owned());
+                return Err(stop(Broken::loss(value + penalty, Some(layer), part)));
+            }
+            // The loss is a mean over known labels, the penalty one over films.
+            let share =
+                (share_of_labels(latents, films, &indices), films.len() as f64 / indices.len() as f64);
+            let loss = loss.mul_scalar(share.0) + ranges.penalty.mul_scalar(settings.range_penalty * share.1);
+            gradients.accumulate(&net, GradientsParams::from_grads(loss.backward(), &net));
+            figures.add(share.0 * value, share.1 * penalty, &ranges.names, &largest);
         }
-        let loss = loss + ranges.penalty.mul_scalar(settings.range_penalty);
         let rate = settings.learning_rate * settings.schedule.factor(progress.step, total);
-        let (next, norm) =
-            optimizer.step(net, loss.backward(), rate).map_err(|error| stop(Broken::gradient(error, "")))?;
+        let (next, norm) = optimizer
+            .step_with(net, gradients.grads(), rate)
+            .map_err(|error| stop(Broken::gradient(error, "")))?;
         net = next;
-        progress.step = step;
-        if let Some(average) = average.as_mut().filter(|average| average.is_due(step)) {
-            average.add(step, collect(&net));
+        progress.step += 1;
+        if let Some(average) = average.as_mut().filter(|average| average.is_due(progress.step)) {
+            average.add(progress.step, collect(&net));
         }
         progress.seconds = earlier + meter.seconds();
-        sums.add(value, penalty, norm, &ranges.names, &largest);
-        listener.step(progress.step, &meter.add(indices.len(), value));
+        let loss = figures.loss;
+        sums.add(figures, norm);
+        listener.step(progress.step, &meter.add(indices.len(), loss));
 
         let epoch_ends = progress.step.is_multiple_of(per_epoch);
         if epoch_ends {
@@ -540,6 +553,44 @@ fn shifted(latent: &[f32], [height, width]: [usize; 2], [down, right]: [isize; 2
     }
 }
 
+/// Share of a part in the known labels of a step; its share in the films where none is known.
+fn share_of_labels(latents: &LatentSet, part: &[usize], step: &[usize]) -> f64 {
+    let known = |films: &[usize]| -> usize {
+        films.iter().map(|&film| latents.labels[film].iter().flatten().count()).sum()
+    };
+    match known(step) {
+        0 => part.len() as f64 / step.len() as f64,
+        all => known(part) as f64 / all as f64,
+    }
+}
+
+/// Figures of one step, added up over its parts.
+#[derive(Default)]
+struct StepFigures {
+    loss: f64,
+    penalty: f64,
+    /// The largest pre-activation of each layer.
+    largest: Vec<(String, f64)>,
+}
+
+impl StepFigures {
+    fn add(&mut self, loss: f64, penalty: f64, names: &[String], largest: &[f64]) {
+        self.loss += loss;
+        self.penalty += penalty;
+        widen(&mut self.largest, names.iter().map(String::as_str).zip(largest.iter().copied()));
+    }
+}
+
+/// Keeps the larger value of each layer.
+fn widen<'a>(kept: &mut Vec<(String, f64)>, seen: impl Iterator<Item = (&'a str, f64)>) {
+    for (i, (name, value)) in seen.enumerate() {
+        match kept.get_mut(i) {
+            Some((_, largest)) => *largest = largest.max(value),
+            None => kept.push((name.to_owned(), value)),
+        }
+    }
+}
+
 /// Sums of figures over an epoch.
 #[derive(Default)]
 struct Sums {
@@ -551,15 +602,12 @@ struct Sums {
 }
 
 impl Sums {
-    fn add(&mut self, loss: f64, penalty: f64, norm: f64, names: &[String], largest: &[f64]) {
+    fn add(&mut self, step: StepFigures, norm: f64) {
         self.steps += 1.0;
-        self.loss += loss;
-        self.penalty += penalty;
+        self.loss += step.loss;
+        self.penalty += step.penalty;
         self.norm += norm;
-        self.largest.resize_with(names.len(), Default::default);
-        for ((kept, name), value) in self.largest.iter_mut().zip(names).zip(largest) {
-            *kept = (name.clone(), kept.1.max(*value));
-        }
+        widen(&mut self.largest, step.largest.iter().map(|(name, value)| (name.as_str(), *value)));
     }
 
     fn take(&mut self) -> Vec<(String, f64)> {

@@ -109,8 +109,12 @@ pub struct VqganSection {
 pub struct VqganTraining {
     /// Steps of the optimizer.
     pub steps: u64,
-    /// Films a step.
+    /// Films a step, or in each part of one, see `accumulate`.
     pub batch: usize,
+    /// Batches whose gradients are added up before the optimizer takes a step. Memory is that of one batch, the step that
+    /// of `batch * accumulate` films. 1.
+    #[serde(default = "one_batch", skip_serializing_if = "is_one_batch")]
+    pub accumulate: usize,
     /// Learning rate (4.5e-6 x batch in the paper).
     pub learning_rate: f64,
     /// How the learning rate changes over the steps.
@@ -209,8 +213,11 @@ pub struct ClassifierSection {
 pub struct ClassifierTraining {
     /// Passes over the training films.
     pub epochs: u64,
-    /// Films a step (128 in the paper).
+    /// Films a step (128 in the paper), or in each part of one, see `accumulate`.
     pub batch: usize,
+    /// As `vqgan.train.accumulate`; each batch is normalised by its own statistics, as batch norms do. 1.
+    #[serde(default = "one_batch", skip_serializing_if = "is_one_batch")]
+    pub accumulate: usize,
     /// Learning rate (2e-4 in the paper).
     pub learning_rate: f64,
     /// How the learning rate changes over the steps.
@@ -273,6 +280,15 @@ fn one() -> f64 {
     1.0
 }
 
+fn one_batch() -> usize {
+    1
+}
+
+/// Left out of what is written, so that runs from before there was a choice can be continued.
+fn is_one_batch(batches: &usize) -> bool {
+    *batches == 1
+}
+
 fn disc_weight() -> f64 {
     0.8
 }
@@ -306,12 +322,14 @@ impl Config {
         let classifier = &self.classifier.train;
         positive("vqgan.train.steps", vqgan.steps as f64)?;
         positive("vqgan.train.batch", vqgan.batch as f64)?;
+        positive("vqgan.train.accumulate", vqgan.accumulate as f64)?;
         positive("vqgan.train.learning_rate", vqgan.learning_rate)?;
         positive("vqgan.train.validate_every", vqgan.validate_every as f64)?;
         positive("vqgan.train.checkpoint_every", vqgan.checkpoint_every as f64)?;
         positive("vqgan.train.codebook.points", vqgan.codebook.points as f64)?;
         positive("classifier.train.epochs", classifier.epochs as f64)?;
         positive("classifier.train.batch", classifier.batch as f64)?;
+        positive("classifier.train.accumulate", classifier.accumulate as f64)?;
         positive("classifier.train.learning_rate", classifier.learning_rate)?;
         for (field, average) in
             [("vqgan.train.average", vqgan.average), ("classifier.train.average", classifier.average)]

@@ -125,6 +125,9 @@ impl Films {
 /// Films and their pixels, or why they cannot be read.
 type Decoded = (Vec<usize>, std::result::Result<Vec<f32>, DataError>);
 
+/// Films and pixels of the batches of one step.
+pub type Parts = (Vec<Vec<usize>>, Vec<Tensor<4>>);
+
 /// Batches that a thread reads ahead.
 pub struct Batches {
     receive: mpsc::Receiver<Decoded>,
@@ -146,9 +149,22 @@ impl Batches {
         let tensor = to_tensor(pixels?, self.side, device);
         Ok(Some((indices, tensor)))
     }
-}
 
-impl Batches {
+    /// The next so many batches together; `None` after the last.
+    ///
+    /// # Errors
+    ///
+    /// A film cannot be read.
+    pub fn next_parts(&self, parts: usize, device: &Device) -> Result<Option<Parts>> {
+        let mut together = Parts::default();
+        for _ in 0..parts {
+            let Some((indices, tensor)) = self.next(device)? else { return Ok(None) };
+            together.0.push(indices);
+            together.1.push(tensor);
+        }
+        Ok(Some(together))
+    }
+
     /// How long [`Batches::next`] has waited for films so far, the first batch included.
     #[must_use]
     pub fn waited(&self) -> Duration {

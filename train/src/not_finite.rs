@@ -15,24 +15,31 @@ pub(crate) struct Broken {
     pub value: f64,
     /// The layer or parameter, with the words before it; empty if it is not known.
     pub place: String,
+    /// Which part of the step, where its gradients are added up over several; `None` if that is not known.
+    pub part: Option<usize>,
 }
 
 impl Broken {
     /// A loss, and the layer whose output was the first that is not finite.
-    pub fn loss(value: f64, layer: Option<String>) -> Self {
+    pub fn loss(value: f64, layer: Option<String>, part: usize) -> Self {
         let place = layer.map(|layer| format!(", first at {layer}")).unwrap_or_default();
-        Self { quantity: "loss", value, place }
+        Self { quantity: "loss", value, place, part: Some(part) }
     }
 
     /// A gradient; `network` comes before the parameter's name.
     pub fn gradient(error: NotFinite, network: &str) -> Self {
         let place = format!(" in {network}{}", error.parameter);
-        Self { quantity: "gradient", value: error.norm, place }
+        Self { quantity: "gradient", value: error.norm, place, part: None }
     }
 
-    /// The error, once stage, step and films are known. The names of all films are left in `not-finite.json`.
-    pub fn on(self, stage: &'static str, step: u64, films: Vec<String>, folder: &Path) -> TrainError {
-        let Self { quantity, value, place } = self;
+    /// The error, once stage, step and the films of each part are known. The names of all films concerned are left in
+    /// `not-finite.json`.
+    pub fn on(self, stage: &'static str, step: u64, parts: &[Vec<String>], folder: &Path) -> TrainError {
+        let Self { quantity, value, place, part } = self;
+        let films = match part.and_then(|part| parts.get(part)) {
+            Some(films) => films.clone(),
+            None => parts.concat(),
+        };
         let record = json!({
             "stage": stage, "quantity": quantity, "value": value.to_string(), "step": step,
             "place": place.trim_start_matches([',', ' ']), "films": films,

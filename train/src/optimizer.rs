@@ -85,6 +85,20 @@ impl Adam {
         learning_rate: f64,
     ) -> Result<(M, f64), NotFinite> {
         let gradients = GradientsParams::from_module(&mut gradients, &module);
+        self.step_with(module, gradients, learning_rate)
+    }
+
+    /// As [`Adam::step`], from gradients that were added up over several backward passes.
+    ///
+    /// # Errors
+    ///
+    /// A gradient is not finite; nothing has been changed.
+    pub fn step_with<M: Module>(
+        &mut self,
+        module: M,
+        gradients: GradientsParams,
+        learning_rate: f64,
+    ) -> Result<(M, f64), NotFinite> {
         let norm = gradient_norm(&module, &gradients)?;
         self.steps += 1;
         let scale = match self.config.clip_norm {

@@ -111,10 +111,14 @@ pub fn train_vqgan(config: &Config, session: &Session<'_>) -> Result<VqganReport
     let mut events = EventWriter::create(&folder)?;
     let seed = derived_seed(config.run.seed, "vqgan order", 0);
     let (order, batch, first) = (train.clone(), settings.batch, progress.step);
-    let per_epoch = steps_per_epoch(train.len(), settings.batch);
+    let per_step = batch.saturating_mul(settings.accumulate);
+    let per_epoch = steps_per_epoch(train.len(), per_step);
+    let parts_per_step = per_step.min(train.len()).div_ceil(batch);
     let change = settings.augment.map(|change| (change, derived_seed(config.run.seed, "vqgan films", 0)));
-    let steps =
-        (first..settings.steps).map(move |step| (batch_of_step(&order, batch, seed, step), step / per_epoch));
+    let steps = (first..settings.steps).flat_map(move |step| {
+        let films = batch_of_step(&order, per_step, seed, step);
+        films.chunks(batch).map(|part| (part.to_vec(), step / per_epoch)).collect::<Vec<_>>()
+    });
     let batches = films.read_ahead_changed(steps, change);
     let listener = session.progress();
     listener.start("VQGAN", settings.steps, progress.step);
@@ -122,7 +126,7 @@ pub fn train_vqgan(config: &Config, session: &Session<'_>) -> Result<VqganReport
     let earlier = progress.seconds;
     let mut averages = step::Averages::default();
 
-    while let Some((indices, x)) = batches.next(&device)? {
+    while let Some((indices, parts)) = batches.next_parts(parts_per_step, &device)? {
         let step = progress.step;
         if trainer.codebook_is_due(step) {
             trainer.start_codebook(&films, &train, config.run.seed)?;
@@ -131,16 +135,18 @@ pub fn train_vqgan(config: &Config, session: &Session<'_>) -> Result<VqganReport
             }
             listener.note("codebook started from the encoder's outputs");
         }
-        let losses = trainer
-            .step(x, step, config.run.seed)
-            .map_err(|broken| broken.on("VQGAN training", step + 1, films.names(&indices), &folder))?;
+        let losses = trainer.step(&parts, step, config.run.seed).map_err(|broken| {
+            let names = indices.iter().map(|part| films.names(part)).collect::<Vec<_>>();
+            broken.on("VQGAN training", step + 1, &names, &folder)
+        })?;
+        let count = indices.iter().map(Vec::len).sum();
         progress.step += 1;
         if let Some(average) = average.as_mut().filter(|average| average.is_due(progress.step)) {
             average.add(progress.step, collect(&trainer.net));
         }
         progress.seconds = earlier + meter.seconds();
         averages.add(&losses);
-        listener.step(progress.step, &meter.add(indices.len(), losses.reconstruction));
+        listener.step(progress.step, &meter.add(count, losses.reconstruction));
 
         let at_end = progress.step == settings.steps;
         if progress.step.is_multiple_of(LOG_EVERY) || at_end {

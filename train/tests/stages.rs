@@ -273,6 +273,81 @@ fn a_full_disk_loses_nothing() {
     assert_eq!(fs::read(session.vqgan_model()).unwrap(), before);
 }
 
+/// Two batches of half the films, added up, are one batch of all of them: the same losses but for rounding, whatever
+/// takes part; and they resume exactly.
+#[test]
+fn gradients_add_up_over_batches() {
+    let folder = tempfile::tempdir().unwrap();
+    // Adam divides by the root of what may be rounding alone; a large epsilon keeps that from growing.
+    let common = ["vqgan.train.adam.epsilon=1e-3", "classifier.train.adam.epsilon=1e-3"];
+    let plain = ["classifier.model.batch_norm=false", "vqgan.train.discriminator.start=100"];
+    let halved = [
+        "vqgan.train.batch=2",
+        "vqgan.train.accumulate=2",
+        "classifier.train.batch=3",
+        "classifier.train.accumulate=3",
+    ];
+    let whole = ["classifier.train.batch=9"];
+    let run = |name: &str, settings: &[&[&str]]| {
+        let config = tiny(&settings.concat());
+        let session = Session::quiet(folder.path().join(name));
+        train_vqgan(&config, &session).unwrap();
+        let mut latents = encode_latents(&config, &session).unwrap();
+        // Unknown labels, unevenly spread: a mean over labels is not the mean of the parts' means.
+        for (film, labels) in latents.labels.iter_mut().enumerate() {
+            labels.iter_mut().skip(film % 4).for_each(|label| *label = None);
+        }
+        train_classifier(&config, &latents, &session).unwrap();
+        (config, session, latents)
+    };
+    let losses = |session: &Session<'_>, network: &str, name: &str| {
+        let path = session.dir().join(network).join("metrics.json");
+        let rows = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+        train::history::History { rows }.column(name)
+    };
+    let (_, one, _) = run("one", &[&common, &plain, &whole]);
+    let (_, two, _) = run("two", &[&common, &plain, &halved]);
+    for (network, name) in [
+        ("vqgan", "train/reconstruction_loss"),
+        ("vqgan", "train/codebook_loss"),
+        ("vqgan", "train/gradient_norm"),
+        ("vqgan", "validation/psnr"),
+        ("classifier", "train/loss"),
+        ("classifier", "train/range_penalty"),
+        ("classifier", "train/gradient_norm"),
+    ] {
+        let (a, b) = (losses(&one, network, name), losses(&two, network, name));
+        assert!(!a.is_empty() && a.len() == b.len(), "{name}: {a:?}, {b:?}");
+        for ((step, a), (_, b)) in a.into_iter().zip(b) {
+            assert!((a - b).abs() < 1e-4 * a.abs().max(1e-3), "{name} at step {step}: {a} and {b}");
+        }
+    }
+
+    // With batch norm and discriminator, whose statistics are each part's own, and a break.
+    let (config, whole, latents) = run("whole", &[&halved]);
+    let dir = folder.path().join("broken");
+    let flag = Arc::new(AtomicBool::new(false));
+    let listener = StopAfter(8, Arc::clone(&flag));
+    train_vqgan(&config, &Session::new(&dir, &listener, flag)).unwrap_err();
+    let session = Session::quiet(&dir);
+    train_vqgan(&config, &session).unwrap();
+    assert_eq!(
+        tensors(session.vqgan_model(), Kind::Vqgan),
+        tensors(whole.vqgan_model(), Kind::Vqgan),
+        "an interrupted run"
+    );
+    let flag = Arc::new(AtomicBool::new(false));
+    let listener = StopAfter(7, Arc::clone(&flag));
+    train_classifier(&config, &latents, &Session::new(&dir, &listener, flag)).unwrap_err();
+    train_classifier(&config, &latents, &session).unwrap();
+    assert_eq!(
+        tensors(session.classifier_model(), Kind::Classifier),
+        tensors(whole.classifier_model(), Kind::Classifier)
+    );
+    let refused = config::parse(TINY, Path::new("tiny.toml"), &["vqgan.train.accumulate=0".to_owned()]);
+    assert!(refused.unwrap_err().to_string().contains("vqgan.train.accumulate is 0"));
+}
+
 #[test]
 fn what_does_not_fit_is_refused_by_name() {
     let refused = |overrides: &[&str]| {

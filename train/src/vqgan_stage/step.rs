@@ -2,13 +2,13 @@
 
 use burn::{
     module::Module,
-    tensor::{Device, Tensor},
+    optim::{GradientsAccumulator, GradientsParams},
+    tensor::{Device, Int, Tensor},
 };
 use vqgan::{
     Discriminator, Vqgan,
     codebook::{CodeUsage, kmeans, revive},
     loss::{adaptive_weight, gradient_at, with_gradient},
-    model::Reconstruction,
 };
 
 use super::fresh_net;
@@ -42,7 +42,7 @@ pub(super) struct Trainer {
 }
 
 /// The losses of one step; what did not take part is `NaN`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Losses {
     pub reconstruction: f64,
     pub codebook: f64,
@@ -52,6 +52,24 @@ pub(super) struct Losses {
     pub adaptive_weight: f64,
     pub gradient_norm: f64,
     pub perplexity: f64,
+}
+
+impl Losses {
+    /// Adds the losses of a part of a step.
+    fn add(&mut self, part: &Self, share: f64) {
+        for (sum, value) in [
+            (&mut self.reconstruction, part.reconstruction),
+            (&mut self.codebook, part.codebook),
+            (&mut self.commitment, part.commitment),
+            (&mut self.generator, part.generator),
+            (&mut self.discriminator, part.discriminator),
+            (&mut self.adaptive_weight, part.adaptive_weight),
+            (&mut self.gradient_norm, part.gradient_norm),
+            (&mut self.perplexity, part.perplexity),
+        ] {
+            *sum += share * value;
+        }
+    }
 }
 
 impl Trainer {
@@ -137,9 +155,46 @@ impl Trainer {
         self.discriminator.as_ref().map_or(0, |player| player.optimizer.steps())
     }
 
-    /// One step on a batch.
-    pub fn step(&mut self, x: Tensor<4>, step: u64, seed: u64) -> std::result::Result<Losses, Broken> {
+    /// One step on a batch, or on several whose gradients are added up.
+    pub fn step(&mut self, parts: &[Tensor<4>], step: u64, seed: u64) -> std::result::Result<Losses, Broken> {
         let rate = self.config.learning_rate * self.config.schedule.factor(step, self.config.steps);
+        let films = parts.iter().map(|x| x.dims()[0]).sum::<usize>() as f64;
+        let mut losses = Losses::default();
+        let mut gradients = GradientsAccumulator::new();
+        let mut seen = Vec::with_capacity(parts.len());
+        for (part, x) in parts.iter().enumerate() {
+            let share = x.dims()[0] as f64 / films;
+            let (loss, of_part, outcome) = self.part(x, step, part)?;
+            let loss = if parts.len() > 1 { loss.mul_scalar(share) } else { loss };
+            gradients.accumulate(&self.net, GradientsParams::from_grads(loss.backward(), &self.net));
+            losses.add(&of_part, share);
+            seen.push(outcome);
+        }
+        let (net, norm) = self
+            .optimizer
+            .step_with(self.net.clone(), gradients.grads(), rate)
+            .map_err(|error| Broken::gradient(error, ""))?;
+        self.net = net;
+        losses.gradient_norm = norm;
+
+        if let Some(player) = self.discriminator.as_mut().filter(|player| step >= player.config.start) {
+            let rate = player.config.learning_rate.map_or(rate, |own| own * rate / self.config.learning_rate);
+            losses.discriminator = player.step(parts, &seen, rate)?;
+        }
+        self.tend_codebook(&seen, step, seed);
+        if seen.iter().all(|outcome| outcome.indices.is_some()) {
+            losses.perplexity = self.usage.perplexity();
+        }
+        Ok(losses)
+    }
+
+    /// The loss of one part of a step, before its backward pass.
+    fn part(
+        &self,
+        x: &Tensor<4>,
+        step: u64,
+        part: usize,
+    ) -> std::result::Result<(Tensor<1>, Losses, Outcome), Broken> {
         let out = self.net.reconstruct(x.clone(), self.quantises(step));
         let mut losses = Losses {
             reconstruction: f64::NAN,
@@ -151,8 +206,6 @@ impl Trainer {
             gradient_norm: f64::NAN,
             perplexity: f64::NAN,
         };
-        let revival = self.record_codes(&out);
-
         let reconstruction = self.config.reconstruction;
         let playing = self.discriminator.as_ref().filter(|player| step >= player.config.start);
         let film = out.film.clone();
@@ -178,50 +231,67 @@ impl Trainer {
         let game = if playing.is_some() { losses.generator } else { 0.0 };
         let all = [losses.reconstruction, losses.codebook, losses.commitment, game];
         if let Some(value) = all.into_iter().find(|value| !value.is_finite()) {
-            let layer = self.net_for_inference().first_not_finite(x.inner(), self.quantises(step));
-            return Err(Broken::loss(value, layer.or_else(|| Some("discriminator".to_owned()))));
+            let layer = self.net_for_inference().first_not_finite(x.clone().inner(), self.quantises(step));
+            return Err(Broken::loss(value, layer.or_else(|| Some("discriminator".to_owned())), part));
         }
         let quantisation = out.codebook_loss + out.commitment_loss.mul_scalar(self.config.commitment);
         let loss = loss + quantisation.mul_scalar(self.config.codebook_weight);
-        let gradients = loss.backward();
-        let (net, norm) = self
-            .optimizer
-            .step(self.net.clone(), gradients, rate)
-            .map_err(|error| Broken::gradient(error, ""))?;
-        self.net = net;
-        losses.gradient_norm = norm;
-
-        if let Some(player) = self.discriminator.as_mut().filter(|player| step >= player.config.start) {
-            let rate = player.config.learning_rate.map_or(rate, |own| own * rate / self.config.learning_rate);
-            let fake = out.film.inner().autodiff();
-            let loss = player.config.loss.discriminator(player.net.forward(x), player.net.forward(fake));
-            losses.discriminator = scalar(&loss);
-            let (net, _) = player
-                .optimizer
-                .step(player.net.clone(), loss.backward(), rate)
-                .map_err(|error| Broken::gradient(error, "discriminator."))?;
-            player.net = net;
-        }
-        if let Some((dead, candidates)) = revival {
-            let mut codebook = self.net.codebook();
-            revive(&mut codebook, self.channels, &dead, &candidates, derived_seed(seed, "revival", step));
-            self.net = self.net.clone().with_codebook(codebook);
-        }
-        if out.indices.is_some() {
-            losses.perplexity = self.usage.perplexity();
-        }
-        Ok(losses)
+        let outcome =
+            Outcome { film: out.film.inner(), continuous: out.continuous.inner(), indices: out.indices };
+        Ok((loss, losses, outcome))
     }
 
-    /// Counts the chosen codes; gives the codes to revive and the vectors to revive them at.
-    fn record_codes(&mut self, out: &Reconstruction) -> Option<(Vec<usize>, Vec<f32>)> {
-        let indices = out.indices.as_ref()?;
-        let chosen = indices.to_data().iter::<i64>().map(|i| i as usize).collect::<Vec<_>>();
+    /// Counts the codes that a step chose, and revives those that no step has chosen for long.
+    fn tend_codebook(&mut self, seen: &[Outcome], step: u64, seed: u64) {
+        let chosen = seen.iter().filter_map(|outcome| outcome.indices.as_ref());
+        let chosen = chosen.flat_map(|i| i.to_data().iter::<i64>().map(|i| i as usize).collect::<Vec<_>>());
+        let chosen = chosen.collect::<Vec<_>>();
+        if chosen.is_empty() {
+            return;
+        }
         self.usage.reset_counts();
         self.usage.record(&chosen);
         let after = self.config.codebook.revive_after;
         let dead = if after > 0 { self.usage.take_dead(after) } else { Vec::new() };
-        (!dead.is_empty()).then(|| (dead, cells(out.continuous.clone().inner())))
+        if dead.is_empty() {
+            return;
+        }
+        let candidates =
+            seen.iter().flat_map(|outcome| cells(outcome.continuous.clone())).collect::<Vec<_>>();
+        let mut codebook = self.net.codebook();
+        revive(&mut codebook, self.channels, &dead, &candidates, derived_seed(seed, "revival", step));
+        self.net = self.net.clone().with_codebook(codebook);
+    }
+}
+
+/// What a part of a step leaves behind once its graph of gradients is gone.
+struct Outcome {
+    film: Tensor<4>,
+    continuous: Tensor<4>,
+    indices: Option<Tensor<1, Int>>,
+}
+
+impl Player {
+    /// One step on films and their reconstructions; gives the loss.
+    fn step(&mut self, parts: &[Tensor<4>], seen: &[Outcome], rate: f64) -> std::result::Result<f64, Broken> {
+        let films = parts.iter().map(|x| x.dims()[0]).sum::<usize>() as f64;
+        let mut gradients = GradientsAccumulator::new();
+        let mut value = 0.0;
+        for (x, outcome) in parts.iter().zip(seen) {
+            let share = x.dims()[0] as f64 / films;
+            let fake = outcome.film.clone().autodiff();
+            let real = self.net.forward(x.clone());
+            let loss = self.config.loss.discriminator(real, self.net.forward(fake));
+            value += share * scalar(&loss);
+            let loss = if parts.len() > 1 { loss.mul_scalar(share) } else { loss };
+            gradients.accumulate(&self.net, GradientsParams::from_grads(loss.backward(), &self.net));
+        }
+        let (net, _) = self
+            .optimizer
+            .step_with(self.net.clone(), gradients.grads(), rate)
+            .map_err(|error| Broken::gradient(error, "discriminator."))?;
+        self.net = net;
+        Ok(value)
     }
 }
 
