@@ -39,6 +39,9 @@ pub struct Config {
     /// Encrypted evaluation, see [`section`].
     #[serde(default, skip_serializing_if = "toml::Table::is_empty")]
     pub encrypted: toml::Table,
+    /// Lists of values that fields take in the runs of a sweep, see [`crate::sweep`]; a single run does not look at it.
+    #[serde(default, skip_serializing_if = "toml::Table::is_empty")]
+    pub sweep: toml::Table,
 }
 
 /// Where a run is kept and what it repeats from.

@@ -10,6 +10,7 @@
 //! | [`train_classifier`] | latents | `classifier/model.safetensors` |
 //! | [`evaluate`] | latents, the classifier | figures |
 //! | [`test_report()`] | test films, both networks | `test.json`, `test.csv` |
+//! | [`Sweep::run`] | everything above, many times | a run folder each, `sweep.csv`, `sweep.json` |
 //!
 //! Invariants:
 //!
@@ -31,6 +32,7 @@ pub mod progress;
 pub mod sampler;
 pub mod schedule;
 pub mod state;
+pub mod sweep;
 pub mod tensorboard;
 
 mod classifier_stage;
@@ -49,5 +51,6 @@ pub use encode::{encode_copies, encode_latents};
 pub use error::{Result, TrainError};
 pub use progress::{Progress, Terminal};
 pub use session::Session;
+pub use sweep::Sweep;
 pub use test_report::{Baseline, LayerRange, TestReport, test_report, with_intervals};
 pub use vqgan_stage::{VqganFigures, VqganReport, load_vqgan, train_vqgan};

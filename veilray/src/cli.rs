@@ -34,6 +34,8 @@ pub enum Command {
         #[command(subcommand)]
         network: TrainCommand,
     },
+    /// Train many runs from one configuration: every combination of the values that its fields take.
+    Sweep(SweepArguments),
     /// Take the classifier from PyTorch weights instead of training one.
     Import(ImportClassifierArguments),
     /// Encode all films into latents with the trained VQGAN and cache them in the run folder.
@@ -177,6 +179,26 @@ pub struct RunArguments {
     /// Run folder; overrides `run.dir` of the configuration.
     #[arg(long, short, value_name = "DIR")]
     pub out: Option<PathBuf>,
+}
+
+/// Arguments of `sweep`.
+#[derive(Debug, Args)]
+pub struct SweepArguments {
+    /// Configuration file (TOML); its table `[sweep]`, if it has one, lists values of fields.
+    #[arg(long, short, value_name = "FILE")]
+    pub config: PathBuf,
+    /// One value overrides a field in all runs, several make it vary: `--set run.seed=1,2,3`. Can be given several times.
+    #[arg(long = "set", value_name = "KEY=VALUE[,VALUE...]")]
+    pub overrides: Vec<String>,
+    /// Folder for the folders of the runs; overrides `run.dir` of the configuration.
+    #[arg(long, short, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Train the VQGANs only, and compare them by PSNR.
+    #[arg(long, conflicts_with = "test")]
+    pub vqgan_only: bool,
+    /// Measure the setting that is best on validation films, and no other, on the test films.
+    #[arg(long)]
+    pub test: bool,
 }
 
 /// Arguments of `train import-vqgan`.

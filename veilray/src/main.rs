@@ -52,6 +52,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Train { network: TrainCommand::Classifier(arguments) } => {
             stages::train::classifier(&context, &arguments)
         }
+        Command::Sweep(arguments) => stages::sweep::run(&context, &arguments),
         Command::Import(arguments) => stages::import::run(&context, &arguments),
         Command::Encode(arguments) => stages::encode::run(&context, &arguments),
         Command::Export(arguments) => stages::export::run(&context, &arguments),

@@ -15,6 +15,7 @@ pub mod keygen;
 pub mod package;
 pub mod serve;
 pub mod simulate;
+pub mod sweep;
 pub mod test;
 pub mod train;
 
