@@ -172,11 +172,15 @@ pub struct CodebookTraining {
     pub iterations: usize,
     /// A code not chosen in so many steps moves to an encoder output; 0 never.
     pub revive_after: u64,
+    /// Codes are moving averages of the vectors that choose them, of which so much is left after each step (0.99), instead
+    /// of following the gradient of the codebook loss. Left out, the gradient.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub average_decay: Option<f64>,
 }
 
 impl Default for CodebookTraining {
     fn default() -> Self {
-        Self { warmup_steps: 100, points: 16384, iterations: 10, revive_after: 200 }
+        Self { warmup_steps: 100, points: 16384, iterations: 10, revive_after: 200, average_decay: None }
     }
 }
 
@@ -341,6 +345,11 @@ impl Config {
                 let expected = "decay must be at least 0 and below 1, every at least 1".to_owned();
                 return Err(TrainError::Value { field, found: format!("{average:?}"), expected });
             }
+        }
+        if let Some(decay) = vqgan.codebook.average_decay.filter(|decay| !(0.0..1.0).contains(decay)) {
+            let field = "vqgan.train.codebook.average_decay";
+            let expected = "it must be at least 0 and below 1; 0.99 is usual".to_owned();
+            return Err(TrainError::Value { field, found: decay.to_string(), expected });
         }
         if let Some(augment) = &vqgan.augment {
             augment.check("vqgan.train.augment")?;

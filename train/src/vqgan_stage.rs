@@ -262,6 +262,13 @@ fn save(
     if let Some(weights) = average.and_then(Average::weights) {
         checkpoint.add_part("average.", weights.clone());
     }
+    if let Some(codes) = &trainer.code_average {
+        let (counts, sums) = codes.state();
+        let shape = vec![counts.len(), sums.len() / counts.len().max(1)];
+        let part = [("counts", vec![counts.len()], counts), ("sums", shape, sums)];
+        let part = part.map(|(name, shape, values)| (name.to_owned(), (shape, values.to_vec())));
+        checkpoint.add_part("codebook_average.", part.into());
+    }
     if let Some(player) = &trainer.discriminator {
         checkpoint.add_part("optimizer_discriminator.", player.optimizer.state());
         checkpoint.add_part("discriminator.", collect(&player.net));

@@ -288,6 +288,42 @@ fn gradients_add_up_over_batches() {
     assert!(refused.unwrap_err().to_string().contains("vqgan.train.accumulate is 0"));
 }
 
+/// Averaged codes learn without a gradient of their own, and resume exactly.
+#[test]
+fn a_codebook_of_averages_trains_and_resumes_exactly() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = ["vqgan.train.steps=40", "vqgan.train.codebook.average_decay=0.8"];
+    let config = tiny(&settings);
+    let whole = Session::quiet(folder.path().join("whole"));
+    let report = train_vqgan(&config, &whole).unwrap();
+    let last = tensors(whole.vqgan_dir().join("last.safetensors"), Kind::Vqgan);
+    assert!(last.contains_key("optimizer.quant_conv.weight.moment_1"));
+    assert!(!last.contains_key("optimizer.quantize.embedding.weight.moment_1"), "codes have no gradient");
+    assert_eq!(last["codebook_average.sums"].0, last["quantize.embedding.weight"].0);
+    let dir = folder.path().join("broken");
+    for stop in [3, 4, 23] {
+        let flag = Arc::new(AtomicBool::new(false));
+        let listener = StopAfter(stop, Arc::clone(&flag));
+        train_vqgan(&config, &Session::new(&dir, &listener, flag)).unwrap_err();
+    }
+    let session = Session::quiet(&dir);
+    assert_eq!(train_vqgan(&config, &session).unwrap().digest, report.digest);
+    assert_eq!(tensors(session.vqgan_dir().join("last.safetensors"), Kind::Vqgan), last);
+
+    // The codes stay close to the encoder's outputs as well as those that follow the gradient do.
+    let plain = Session::quiet(folder.path().join("plain"));
+    train_vqgan(&tiny(&settings[..1]), &plain).unwrap();
+    let distance = |session: &Session<'_>| {
+        let rows = fs::read_to_string(session.vqgan_dir().join("metrics.json")).unwrap();
+        let history = train::history::History { rows: serde_json::from_str(&rows).unwrap() };
+        history.column("train/codebook_loss").last().unwrap().1
+    };
+    let (averaged, trained) = (distance(&whole), distance(&plain));
+    assert!(averaged < 1.5 * trained, "{averaged} against {trained}");
+    let refused = config::parse(TINY, Path::new("t"), &["vqgan.train.codebook.average_decay=1.0".to_owned()]);
+    assert!(refused.unwrap_err().to_string().contains("average_decay is 1"));
+}
+
 #[test]
 fn what_does_not_fit_is_refused_by_name() {
     let refused = |overrides: &[&str]| {

@@ -1,4 +1,4 @@
-//! The codebook as data: its k-means start, how much of it is used, revival of what is not.
+//! The codebook as data: its k-means start, how much of it is used, revival of what is not, codes as moving averages.
 //!
 //! A codebook that starts at random around zero spends its first thousands of steps with a handful of codes in use.
 //! Starting it as the k-means centres of the encoder's own outputs (after a short warm-up without
@@ -197,6 +197,87 @@ impl CodeUsage {
     }
 }
 
+/// Codes as moving averages of the vectors that choose them, instead of by gradient.
+///
+/// van den Oord et al. (2017), appendix A.1: with `n_i` vectors `z` of a step choosing code `i`,
+/// `N_i <- decay N_i + (1 - decay) n_i`, `m_i <- decay m_i + (1 - decay) sum z`, `e_i = m_i / N_i`. As in the published
+/// implementations `N_i` is smoothed by a little of all counts, so that codes that nothing chooses stay where they are
+/// rather than being divided by zero.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CodeAverage {
+    decay: f32,
+    counts: Vec<f32>,
+    sums: Vec<f32>,
+}
+
+/// Added to each count in the quotient.
+const SMOOTHING: f32 = 1e-5;
+
+impl CodeAverage {
+    /// Starts at the given codes, row-major with `dim` values each, as if one vector stood at each.
+    ///
+    /// # Panics
+    ///
+    /// Panics if `dim` is zero.
+    #[must_use]
+    pub fn new(codebook: &[f32], dim: usize, decay: f64) -> Self {
+        Self { decay: decay as f32, counts: vec![1.0; codebook.len() / dim], sums: codebook.to_vec() }
+    }
+
+    /// Continues from counts and sums; `None` if they do not belong to `codes` codes of `dim` values.
+    #[must_use]
+    pub fn restore(counts: Vec<f32>, sums: Vec<f32>, [codes, dim]: [usize; 2], decay: f64) -> Option<Self> {
+        let fits = counts.len() == codes && sums.len() == codes * dim;
+        fits.then_some(Self { decay: decay as f32, counts, sums })
+    }
+
+    /// `N`, one a code, and `m`, row-major: what an exact resume needs.
+    #[must_use]
+    pub fn state(&self) -> (&[f32], &[f32]) {
+        (&self.counts, &self.sums)
+    }
+
+    /// Takes in the vectors of a step, row-major, with the code that each chose, and moves the codes.
+    ///
+    /// # Panics
+    ///
+    /// Panics if a code lies outside the codebook.
+    pub fn update(&mut self, codebook: &mut [f32], chosen: &[usize], vectors: &[f32]) {
+        let dim = self.sums.len() / self.counts.len();
+        let fresh = 1.0 - self.decay;
+        self.counts.iter_mut().chain(&mut self.sums).for_each(|value| *value *= self.decay);
+        for (&code, vector) in chosen.iter().zip(vectors.chunks_exact(dim)) {
+            self.counts[code] += fresh;
+            for (sum, value) in self.sums[code * dim..].iter_mut().zip(vector) {
+                *sum += fresh * value;
+            }
+        }
+        let total = self.counts.iter().sum::<f32>();
+        let rescale = total / (total + self.counts.len() as f32 * SMOOTHING);
+        for (code, count) in self.counts.iter().enumerate() {
+            let count = (count + SMOOTHING) * rescale;
+            let place = code * dim..(code + 1) * dim;
+            for (value, sum) in codebook[place.clone()].iter_mut().zip(&self.sums[place]) {
+                *value = sum / count;
+            }
+        }
+    }
+
+    /// Starts the given codes again where `codebook` has moved them.
+    ///
+    /// # Panics
+    ///
+    /// Panics if a code lies outside the codebook.
+    pub fn restart(&mut self, codebook: &[f32], codes: &[usize]) {
+        let dim = self.sums.len() / self.counts.len();
+        for &code in codes {
+            let place = code * dim..(code + 1) * dim;
+            self.counts[code] = 1.0;
+            self.sums[place.clone()].copy_from_slice(&codebook[place]);
+        }
+    }
+}
+
 /// Moves the given codes to random `candidates` (encoder outputs, row-major).
 ///
 /// # Panics
@@ -251,6 +332,29 @@ mod tests {
     #[test]
     fn fewer_points_than_codes_are_repeated() {
         assert_eq!(kmeans(&[1.0, 2.0], 2, 4, 0, 3).len(), 8);
+    }
+
+    #[test]
+    fn averages_follow_their_formula() {
+        let mut codes = vec![1.0, 0.0, 5.0, 5.0];
+        let mut average = CodeAverage::new(&codes, 2, 0.75);
+        average.update(&mut codes, &[0, 0], &[3.0, 1.0, 5.0, 1.0]);
+        // N = 0.75 + 0.25 * 2, m = 0.75 (1, 0) + 0.25 (8, 2)
+        assert!((codes[0] - 2.75 / 1.25).abs() < 1e-4 && (codes[1] - 0.5 / 1.25).abs() < 1e-4, "{codes:?}");
+        assert!((codes[2] - 5.0).abs() < 1e-3, "a code that nothing chose stays: {codes:?}");
+        // The same vectors again and again: the code arrives at their mean, whatever happens to the other.
+        for _ in 0..200 {
+            average.update(&mut codes, &[0, 0], &[3.0, 1.0, 5.0, 1.0]);
+        }
+        assert!((codes[0] - 4.0).abs() < 1e-3 && (codes[1] - 1.0).abs() < 1e-3, "{codes:?}");
+        assert!(codes.iter().all(|value| value.is_finite()));
+        codes[2] = -1.0;
+        average.restart(&codes, &[1]);
+        let (counts, sums) = average.state();
+        assert_eq!((counts[1], &sums[2..]), (1.0, &codes[2..]));
+        let (counts, sums) = (counts.to_vec(), sums.to_vec());
+        assert_eq!(CodeAverage::restore(counts.clone(), sums.clone(), [2, 2], 0.75), Some(average));
+        assert_eq!(CodeAverage::restore(counts, sums, [4, 1], 0.75), None);
     }
 
     #[test]

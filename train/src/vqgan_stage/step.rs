@@ -7,7 +7,7 @@ use burn::{
 };
 use vqgan::{
     Discriminator, Vqgan,
-    codebook::{CodeUsage, kmeans, revive},
+    codebook::{CodeAverage, CodeUsage, kmeans, revive},
     loss::{adaptive_weight, gradient_at, with_gradient},
 };
 
@@ -36,6 +36,8 @@ pub(super) struct Trainer {
     pub optimizer: Adam,
     pub discriminator: Option<Player>,
     pub usage: CodeUsage,
+    /// Codes as moving averages, once the codebook has started, where the configuration asks for them.
+    pub code_average: Option<CodeAverage>,
     config: VqganTraining,
     channels: usize,
     codes: usize,
@@ -90,6 +92,7 @@ impl Trainer {
             optimizer: Adam::new(settings.adam.clone()),
             discriminator,
             usage: CodeUsage::new(config.vqgan.model.codes),
+            code_average: None,
             channels: config.vqgan.model.latent_channels,
             codes: config.vqgan.model.codes,
             config: settings,
@@ -104,6 +107,22 @@ impl Trainer {
         discriminator_steps: u64,
         device: &Device,
     ) -> std::result::Result<(), String> {
+        if let Some(decay) = self.config.codebook.average_decay {
+            let mut state = checkpoint.part("codebook_average.");
+            let mut take = |name: &str| state.remove(name).map(|(_, values)| values);
+            self.code_average = match (take("counts"), take("sums")) {
+                (Some(counts), Some(sums)) => {
+                    let average = CodeAverage::restore(counts, sums, [self.codes, self.channels], decay);
+                    Some(average.ok_or("the averages of its codes have another shape than its codebook")?)
+                }
+                _ if self.quantises(steps.saturating_sub(1)) && steps > 0 => {
+                    return Err(
+                        "it has no averages of its codes, which the configuration asks for".to_owned()
+                    );
+                }
+                _ => None,
+            };
+        }
         let adam = self.config.adam.clone();
         self.optimizer = Adam::restore(adam.clone(), steps, &checkpoint.part("optimizer."), device);
         if let Some(player) = self.discriminator.take() {
@@ -141,6 +160,8 @@ impl Trainer {
         let iterations = self.config.codebook.iterations;
         let seed = derived_seed(seed, "codebook", 0);
         let centres = kmeans(&points, self.channels, self.codes, iterations, seed);
+        let decay = self.config.codebook.average_decay;
+        self.code_average = decay.map(|decay| CodeAverage::new(&centres, self.channels, decay));
         self.net = self.net.clone().with_codebook(centres);
         Ok(())
     }
@@ -234,14 +255,19 @@ impl Trainer {
             let layer = self.net_for_inference().first_not_finite(x.clone().inner(), self.quantises(step));
             return Err(Broken::loss(value, layer.or_else(|| Some("discriminator".to_owned())), part));
         }
-        let quantisation = out.codebook_loss + out.commitment_loss.mul_scalar(self.config.commitment);
+        let commitment = out.commitment_loss.mul_scalar(self.config.commitment);
+        let quantisation = match self.config.codebook.average_decay {
+            // The codes follow averages: their own term would move them a second time.
+            Some(_) => commitment,
+            None => out.codebook_loss + commitment,
+        };
         let loss = loss + quantisation.mul_scalar(self.config.codebook_weight);
         let outcome =
             Outcome { film: out.film.inner(), continuous: out.continuous.inner(), indices: out.indices };
         Ok((loss, losses, outcome))
     }
 
-    /// Counts the codes that a step chose, and revives those that no step has chosen for long.
+    /// Counts the codes that a step chose, moves averaged ones, and revives those that no step has chosen for long.
     fn tend_codebook(&mut self, seen: &[Outcome], step: u64, seed: u64) {
         let chosen = seen.iter().filter_map(|outcome| outcome.indices.as_ref());
         let chosen = chosen.flat_map(|i| i.to_data().iter::<i64>().map(|i| i as usize).collect::<Vec<_>>());
@@ -253,13 +279,18 @@ impl Trainer {
         self.usage.record(&chosen);
         let after = self.config.codebook.revive_after;
         let dead = if after > 0 { self.usage.take_dead(after) } else { Vec::new() };
-        if dead.is_empty() {
+        if dead.is_empty() && self.code_average.is_none() {
             return;
         }
-        let candidates =
-            seen.iter().flat_map(|outcome| cells(outcome.continuous.clone())).collect::<Vec<_>>();
+        let vectors = seen.iter().flat_map(|outcome| cells(outcome.continuous.clone())).collect::<Vec<_>>();
         let mut codebook = self.net.codebook();
-        revive(&mut codebook, self.channels, &dead, &candidates, derived_seed(seed, "revival", step));
+        if let Some(average) = &mut self.code_average {
+            average.update(&mut codebook, &chosen, &vectors);
+        }
+        revive(&mut codebook, self.channels, &dead, &vectors, derived_seed(seed, "revival", step));
+        if let Some(average) = &mut self.code_average {
+            average.restart(&codebook, &dead);
+        }
         self.net = self.net.clone().with_codebook(codebook);
     }
 }
