@@ -154,7 +154,7 @@ pub enum DataError {
     },
 
     /// The operating system refused something.
-    #[error("{}: could not {action}: {source}", path.display())]
+    #[error("{}: could not {action}: {source}{}", path.display(), advice_on_space(source))]
     Io {
         /// The file.
         path: PathBuf,
@@ -163,6 +163,17 @@ pub enum DataError {
         /// The system's reason.
         source: std::io::Error,
     },
+}
+
+/// What a message adds where the system's reason is a full disk: every file here is written beside its place and renamed.
+#[must_use]
+pub fn advice_on_space(reason: &std::io::Error) -> &'static str {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    if matches!(reason.kind(), StorageFull | QuotaExceeded) {
+        "; nothing that was there before is lost: make room and run the same command again"
+    } else {
+        ""
+    }
 }
 
 impl DataError {

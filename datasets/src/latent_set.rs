@@ -209,8 +209,10 @@ impl LatentSet {
             .tempfile_in(folder)
             .map_err(DataError::io(folder, "create a temporary file"))?;
         let metadata = HashMap::from([(METADATA_KEY.to_owned(), json)]);
-        safetensors::serialize_to_file(tensors, Some(metadata), temporary.path())
-            .map_err(|e| latents_error(e.to_string()))?;
+        safetensors::serialize_to_file(tensors, Some(metadata), temporary.path()).map_err(|e| match e {
+            safetensors::SafeTensorError::IoError(reason) => DataError::io(path, "write the latents")(reason),
+            other => latents_error(other.to_string()),
+        })?;
         // Reopened, because the writer above replaces the file behind the temporary name.
         std::fs::File::open(temporary.path())
             .and_then(|file| file.sync_all())

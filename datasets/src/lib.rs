@@ -57,7 +57,7 @@ pub use config::{
 };
 pub use dataset::FilmDataset;
 pub use detect::detect;
-pub use error::{DataError, Result};
+pub use error::{DataError, Result, advice_on_space};
 pub use example::{Example, Split};
 pub use film::{Film, Fit};
 pub use image_file::{load_film, load_film_with};

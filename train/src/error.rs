@@ -142,7 +142,7 @@ pub enum TrainError {
         known: String,
     },
     /// The operating system refused something.
-    #[error("{file}: could not {action}: {source}", file = file.display())]
+    #[error("{file}: could not {action}: {source}{advice}", file = file.display(), advice = datasets::advice_on_space(source))]
     Io {
         /// The file.
         file: PathBuf,
