@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use vqgan::{
     DiscriminatorConfig, VqganConfig,
     loss::{AdversarialLoss, ReconstructionLoss},
+    perceptual::SMALLEST_SIDE,
 };
 
 use crate::{Result, TrainError, average::AverageConfig, optimizer::AdamConfig, schedule::Schedule};
@@ -129,6 +130,9 @@ pub struct VqganTraining {
     /// Distance between a film and its reconstruction.
     #[serde(default)]
     pub reconstruction: ReconstructionLoss,
+    /// Also compares films in the features of VGG16, from weights that the user supplies; left out, pixels alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub perceptual: Option<PerceptualTraining>,
     /// beta, the weight of the commitment term (0.25).
     #[serde(default = "quarter")]
     pub commitment: f64,
@@ -158,6 +162,17 @@ pub struct VqganTraining {
     /// Write `last.safetensors` after so many steps, and at each validation.
     #[serde(default = "checkpoint_every")]
     pub checkpoint_every: u64,
+}
+
+/// The perceptual distance beside that of pixels, see [`vqgan::perceptual`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PerceptualTraining {
+    /// File with VGG16 and the `lin` layers of LPIPS, by the names that [`vqgan::perceptual`] lists.
+    pub weights: PathBuf,
+    /// Its weight beside the distance of pixels (1, as in the reference implementation).
+    #[serde(default = "one")]
+    pub weight: f64,
 }
 
 /// How the codebook is started and kept alive.
@@ -350,6 +365,17 @@ impl Config {
             let field = "vqgan.train.codebook.average_decay";
             let expected = "it must be at least 0 and below 1; 0.99 is usual".to_owned();
             return Err(TrainError::Value { field, found: decay.to_string(), expected });
+        }
+        if let Some(perceptual) = &vqgan.perceptual {
+            positive("vqgan.train.perceptual.weight", perceptual.weight)?;
+            let smallest = SMALLEST_SIDE;
+            if self.data.side < smallest {
+                return Err(TrainError::Value {
+                    field: "data.side",
+                    found: self.data.side.to_string(),
+                    expected: format!("vqgan.train.perceptual needs films of at least {smallest} pixels"),
+                });
+            }
         }
         if let Some(augment) = &vqgan.augment {
             augment.check("vqgan.train.augment")?;

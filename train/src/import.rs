@@ -53,7 +53,7 @@ pub fn read_pytorch(path: &Path) -> Result<State> {
 }
 
 /// As [`read_pytorch`], of at most `limit` bytes; `advice` ends every refusal.
-fn read_tensors(path: &Path, limit: u64, advice: &str) -> Result<State> {
+pub(crate) fn read_tensors(path: &Path, limit: u64, advice: &str) -> Result<State> {
     let length = match std::fs::metadata(path) {
         Ok(metadata) => metadata.len(),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {

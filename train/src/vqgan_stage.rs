@@ -6,6 +6,7 @@
 //! step, so a resumed run computes what an uninterrupted one would have.
 
 mod evaluation;
+mod perceptual;
 mod step;
 
 use std::{path::Path, sync::Arc};
@@ -84,12 +85,16 @@ pub fn train_vqgan(config: &Config, session: &Session<'_>) -> Result<VqganReport
     let settings = &config.vqgan.train;
     let folder = session.vqgan_dir();
     let last = folder.join("last.safetensors");
-    let fingerprint = fingerprint(&[
+    let device = config.run.device()?.autodiff();
+    let perceptual =
+        settings.perceptual.as_ref().map(|p| perceptual::Loaded::read(p, &device)).transpose()?;
+    let mut parts = vec![
         ("run.seed", json!(config.run.seed)),
         ("data", json!(dataset.digest())),
         ("vqgan", json!(config.vqgan)),
-    ]);
-    let device = config.run.device()?.autodiff();
+    ];
+    parts.extend(perceptual.as_ref().map(|perceptual| ("perceptual weights", json!(perceptual.digest))));
+    let fingerprint = fingerprint(&parts);
     let mut average = settings.average.map(Average::new);
     let (mut trainer, mut progress) = match Checkpoint::load(&last, Kind::Vqgan) {
         Ok(checkpoint) => {
@@ -106,6 +111,7 @@ pub fn train_vqgan(config: &Config, session: &Session<'_>) -> Result<VqganReport
         let digest = progress.best_digest;
         return Ok(VqganReport { steps: progress.step, seconds: progress.seconds, best, digest });
     }
+    trainer.perceptual = perceptual;
     session.write_config(config)?;
 
     let mut events = EventWriter::create(&folder)?;

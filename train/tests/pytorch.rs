@@ -16,6 +16,7 @@ use train::{
 use vqgan::{
     DiscriminatorConfig, LatentKind, VqganConfig,
     loss::{AdversarialLoss, ReconstructionLoss, adaptive_weight, gradient_at, with_gradient},
+    perceptual::Perceptual,
 };
 
 fn file(name: &str) -> PathBuf {
@@ -159,6 +160,20 @@ fn the_vqgan_trains_as_in_pytorch() {
         }
         check_losses(step, &found, expected);
     }
+}
+
+#[test]
+fn the_perceptual_distance_is_that_of_pytorch() {
+    let run = vectors("perceptual.safetensors");
+    let device = Device::flex().autodiff();
+    let distance = Perceptual::new(&run, &device).unwrap();
+    let film = tensor::<4>(&run, "y", &device).require_grad();
+    let value = distance.forward(tensor(&run, "x", &device), film.clone());
+    check_losses(0, &[scalar(&value)], &run["distance"].1);
+    let gradient = film.grad(&value.backward()).unwrap();
+    let expected = tensor::<4>(&run, "gradient", &Device::flex());
+    let largest = expected.clone().abs().max().into_scalar::<f32>();
+    assert!(largest > 0.0 && largest_difference(gradient.autodiff(), expected) < 1e-4 * largest);
 }
 
 #[test]

@@ -315,6 +315,67 @@ fn a_codebook_of_averages_trains_and_resumes_exactly() {
     assert!(refused.unwrap_err().to_string().contains("average_decay is 1"));
 }
 
+/// A run with a perceptual distance and a discriminator: it lowers the distance, resumes exactly, knows its weights, and
+/// refuses files that hold others.
+#[test]
+fn a_perceptual_distance_is_trained_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let weights = folder.path().join("vgg.safetensors");
+    let theirs = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pytorch/perceptual.safetensors");
+    fs::copy(&theirs, &weights).unwrap();
+    let setting = format!("vqgan.train.perceptual.weights={weights:?}");
+    let config = tiny(&[&setting, "vqgan.train.steps=60", "vqgan.train.discriminator.start=50"]);
+    let whole = Session::quiet(folder.path().join("whole"));
+    let report = train_vqgan(&config, &whole).unwrap();
+    let history = |session: &Session<'_>| {
+        let rows = fs::read_to_string(session.vqgan_dir().join("metrics.json")).unwrap();
+        train::history::History { rows: serde_json::from_str(&rows).unwrap() }
+    };
+    let distances = history(&whole).column("train/perceptual_loss");
+    assert_eq!(distances.len(), 3);
+    assert!(distances[2].1 < 0.9 * distances[0].1, "{distances:?}");
+    assert!(report.best.psnr > 10.0);
+
+    let broken = Session::quiet(folder.path().join("broken"));
+    let flag = Arc::new(AtomicBool::new(false));
+    let listener = StopAfter(55, Arc::clone(&flag));
+    train_vqgan(&config, &Session::new(broken.dir(), &listener, flag)).unwrap_err();
+    // Other weights under the same name are another run.
+    let mut state = train::import::read_pytorch(&theirs).unwrap();
+    state.get_mut("lin2.model.1.weight").unwrap().1[0] += 0.5;
+    let save = |state: &train::state::State| {
+        let run = serde_json::Value::Null;
+        let file = Checkpoint {
+            kind: Kind::Vqgan,
+            model: run.clone(),
+            run: run.clone(),
+            extra: run,
+            tensors: state.clone(),
+        };
+        file.save(&weights).unwrap();
+    };
+    save(&state);
+    let refused = train_vqgan(&config, &broken).unwrap_err().to_string();
+    assert!(refused.contains("perceptual weights was"), "{refused}");
+    fs::copy(&theirs, &weights).unwrap();
+    assert_eq!(train_vqgan(&config, &broken).unwrap().digest, report.digest);
+
+    let other = Session::quiet(folder.path().join("other"));
+    state.remove("features.28.bias");
+    save(&state);
+    let refused = train_vqgan(&config, &other).unwrap_err().to_string();
+    assert!(
+        refused.contains("vgg.safetensors") && refused.contains("no tensor \"features.28.bias\""),
+        "{refused}"
+    );
+    assert!(refused.contains("docs/training.md"), "{refused}");
+    fs::remove_file(&weights).unwrap();
+    assert!(train_vqgan(&config, &other).unwrap_err().to_string().contains("not found"));
+    let small = [setting, "data.side=8".into(), "vqgan.model.side=8".into()];
+    let refused = config::parse(TINY, Path::new("t"), &small).unwrap_err().to_string();
+    assert!(refused.contains("at least 16 pixels"), "{refused}");
+}
+
 #[test]
 fn what_does_not_fit_is_refused_by_name() {
     let refused = |overrides: &[&str]| {

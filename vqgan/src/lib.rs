@@ -23,6 +23,7 @@
 //! | [`model`] | [`Vqgan`], the four together |
 //! | [`discriminator`] | the PatchGAN |
 //! | [`loss`] | reconstruction and adversarial losses, the adaptive weight |
+//! | [`perceptual`] | distance of films in the features of VGG16, from weights that the user supplies |
 //! | [`quality`] | PSNR and SSIM of reconstructions |
 
 pub mod block;
@@ -33,6 +34,7 @@ pub mod discriminator;
 pub mod encoder;
 pub mod loss;
 pub mod model;
+pub mod perceptual;
 pub mod quality;
 pub mod quantizer;
 

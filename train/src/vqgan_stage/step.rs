@@ -11,7 +11,7 @@ use vqgan::{
     loss::{adaptive_weight, gradient_at, with_gradient},
 };
 
-use super::fresh_net;
+use super::{fresh_net, perceptual::Loaded};
 use crate::{
     Config, Result, TrainError,
     checkpoint::Checkpoint,
@@ -38,6 +38,8 @@ pub(super) struct Trainer {
     pub usage: CodeUsage,
     /// Codes as moving averages, once the codebook has started, where the configuration asks for them.
     pub code_average: Option<CodeAverage>,
+    /// The perceptual distance, where the configuration asks for it.
+    pub perceptual: Option<Loaded>,
     config: VqganTraining,
     channels: usize,
     codes: usize,
@@ -47,6 +49,7 @@ pub(super) struct Trainer {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Losses {
     pub reconstruction: f64,
+    pub perceptual: f64,
     pub codebook: f64,
     pub commitment: f64,
     pub generator: f64,
@@ -61,6 +64,7 @@ impl Losses {
     fn add(&mut self, part: &Self, share: f64) {
         for (sum, value) in [
             (&mut self.reconstruction, part.reconstruction),
+            (&mut self.perceptual, part.perceptual),
             (&mut self.codebook, part.codebook),
             (&mut self.commitment, part.commitment),
             (&mut self.generator, part.generator),
@@ -93,6 +97,7 @@ impl Trainer {
             discriminator,
             usage: CodeUsage::new(config.vqgan.model.codes),
             code_average: None,
+            perceptual: None,
             channels: config.vqgan.model.latent_channels,
             codes: config.vqgan.model.codes,
             config: settings,
@@ -219,6 +224,7 @@ impl Trainer {
         let out = self.net.reconstruct(x.clone(), self.quantises(step));
         let mut losses = Losses {
             reconstruction: f64::NAN,
+            perceptual: f64::NAN,
             codebook: scalar(&out.codebook_loss),
             commitment: scalar(&out.commitment_loss),
             generator: f64::NAN,
@@ -227,33 +233,48 @@ impl Trainer {
             gradient_norm: f64::NAN,
             perplexity: f64::NAN,
         };
-        let reconstruction = self.config.reconstruction;
+        // The distance of a film and its reconstruction, and its two terms.
+        let distance = |film: Tensor<4>| {
+            let pixels = self.config.reconstruction.forward(x.clone(), film.clone());
+            let Some(perceptual) = &self.perceptual else { return (pixels.clone(), pixels, None) };
+            let features = perceptual.forward(x.clone(), film);
+            let sum = pixels.clone() + features.clone().mul_scalar(perceptual.weight());
+            (sum, pixels, Some(features))
+        };
+        let mut take = |pixels: &Tensor<1>, features: &Option<Tensor<1>>| {
+            losses.reconstruction = scalar(pixels);
+            losses.perceptual = features.as_ref().map_or(f64::NAN, scalar);
+        };
         let playing = self.discriminator.as_ref().filter(|player| step >= player.config.start);
         let film = out.film.clone();
         let loss = match playing {
             None => {
-                let loss = reconstruction.forward(x.clone(), film);
-                losses.reconstruction = scalar(&loss);
+                let (loss, pixels, features) = distance(film);
+                take(&pixels, &features);
                 loss
             }
             Some(player) => {
-                let (value, towards_film) =
-                    gradient_at(&film, |film| reconstruction.forward(x.clone(), film));
+                let (_, towards_film) = gradient_at(&film, |film| {
+                    let (loss, pixels, features) = distance(film);
+                    take(&pixels, &features);
+                    loss
+                });
                 let (generator, towards_real) =
                     gradient_at(&film, |film| player.config.loss.generator(player.net.forward(film)));
                 let weight =
                     adaptive_weight(&out.features, &self.net.last_layer(), &towards_film, &towards_real);
-                (losses.reconstruction, losses.generator, losses.adaptive_weight) =
-                    (value, generator, weight);
+                (losses.generator, losses.adaptive_weight) = (generator, weight);
                 let gradient = towards_film + towards_real.mul_scalar(weight * player.config.weight);
                 with_gradient(film, gradient)
             }
         };
         let game = if playing.is_some() { losses.generator } else { 0.0 };
-        let all = [losses.reconstruction, losses.codebook, losses.commitment, game];
+        let features = if self.perceptual.is_some() { losses.perceptual } else { 0.0 };
+        let all = [losses.reconstruction, losses.codebook, losses.commitment, features, game];
         if let Some(value) = all.into_iter().find(|value| !value.is_finite()) {
             let layer = self.net_for_inference().first_not_finite(x.clone().inner(), self.quantises(step));
-            return Err(Broken::loss(value, layer.or_else(|| Some("discriminator".to_owned())), part));
+            let other = if features.is_finite() { "discriminator" } else { "the perceptual distance" };
+            return Err(Broken::loss(value, layer.or_else(|| Some(other.to_owned())), part));
         }
         let commitment = out.commitment_loss.mul_scalar(self.config.commitment);
         let quantisation = match self.config.codebook.average_decay {
@@ -349,6 +370,7 @@ impl Averages {
     pub fn add(&mut self, losses: &Losses) {
         for (name, value) in [
             ("train/reconstruction_loss", losses.reconstruction),
+            ("train/perceptual_loss", losses.perceptual),
             ("train/codebook_loss", losses.codebook),
             ("train/commitment_loss", losses.commitment),
             ("train/generator_loss", losses.generator),
