@@ -30,8 +30,10 @@ const EPSILON: f64 = 1e-10;
 /// Four times half of it is the last stage's side.
 pub const SMALLEST_SIDE: usize = 16;
 
+/// Shape and values.
+type Weight = (Vec<usize>, Vec<f32>);
 /// Tensors by name: shape and values.
-pub type Weights = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
+pub type Weights = BTreeMap<String, Weight>;
 
 /// Why weights are not those of a perceptual distance.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -170,10 +172,7 @@ fn unit(h: Tensor<4>) -> Tensor<4> {
     h / length
 }
 
-fn found(
-    weights: &Weights,
-    names: [String; 2],
-) -> Result<(String, &(Vec<usize>, Vec<f32>)), PerceptualError> {
+fn found(weights: &Weights, names: [String; 2]) -> Result<(String, &Weight), PerceptualError> {
     let Some((name, tensor)) = names.iter().find_map(|name| Some((name, weights.get(name)?))) else {
         let [name, other] = names;
         return Err(PerceptualError::Missing { name, other });
