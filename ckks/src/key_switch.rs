@@ -43,6 +43,22 @@ pub(crate) fn special_product(p: &Parameters, special: usize, i: usize) -> u32 {
     (0..special).fold(1, |x, t| m.mul(x, p.special_table(t).modulus.value() % m.value()))
 }
 
+/// P times a polynomial modulo Q_l, modulo Q_l P.
+pub(crate) fn raise(p: &Parameters, c: &Poly<Evaluation>, special: usize) -> Poly<Evaluation> {
+    let (n, limbs) = (c.degree(), c.limbs());
+    let mut out = Poly::scratch(p, limbs, special);
+    out.data_mut().par_chunks_exact_mut(n).enumerate().for_each(|(i, row)| {
+        if i < limbs {
+            let m = p.table(limbs, i).modulus;
+            row.copy_from_slice(c.limb(i));
+            kernels::scale(row, m.to_montgomery(special_product(p, special, i)), m);
+        } else {
+            row.fill(0);
+        }
+    });
+    out
+}
+
 /// Converts into the limbs of `out`, the first of which is limb `first` of a polynomial with `limbs` chain limbs, and transforms them.
 fn convert_limbs(
     p: &Parameters,

@@ -169,15 +169,33 @@ fn rotations_move_to_the_left() {
 }
 
 #[test]
-fn rotate_and_sum_doubles() {
-    let mut bench = Bench::new(2, 3, &[4, 8, 16]);
+fn rotate_and_sum_doubles_or_quadruples() {
+    let mut bench = Bench::new(2, 3, &[4, 8, 12, 16]);
     let x = bench.slots(6);
-    let a = bench.encrypt(&x, 2);
-    let sum = bench.evaluator.rotate_and_sum(&a, 4, 8, &bench.keys).unwrap();
-    let mut expected = vec![Complex64::default(); x.len()];
-    for i in 0..8 {
-        expected.iter_mut().zip(rotated(&x, 4 * i)).for_each(|(e, r)| *e += r);
+    for (level, count, radix) in [(2, 1, 2), (2, 4, 4), (2, 8, 2), (2, 8, 4), (1, 8, 4), (0, 8, 2)] {
+        let a = bench.encrypt(&x, level);
+        let sum = bench.evaluator.rotate_and_sum_by_radix(&a, 4, count, radix, &bench.keys).unwrap();
+        assert_eq!((sum.level(), sum.scale()), (level, a.scale()));
+        let mut expected = vec![Complex64::default(); x.len()];
+        for i in 0..count as i64 {
+            expected.iter_mut().zip(rotated(&x, 4 * i)).for_each(|(e, r)| *e += r);
+        }
+        let tolerance = if level == 0 { 16e-4 } else { 1e-4 };
+        bench.close(&sum, &expected, tolerance);
+        if radix == 2 {
+            let same = bench.evaluator.rotate_and_sum(&a, 4, count, &bench.keys).unwrap();
+            bench.close(&same, &expected, tolerance);
+        }
     }
+    let a = bench.encrypt(&x, 2);
+    // A count that is no power of two, another radix, and rounds whose keys are not there.
+    for (count, radix) in [(6, 2), (8, 3), (0, 2), (16, 4)] {
+        assert!(bench.evaluator.rotate_and_sum_by_radix(&a, 4, count, radix, &bench.keys).is_err());
+    }
+    // Rotations by all slots move nothing.
+    let slots = x.len() as i64;
+    let sum = bench.evaluator.rotate_and_sum_by_radix(&a, slots, 4, 4, &bench.keys).unwrap();
+    let expected: Vec<_> = x.iter().map(|v| v * 4.0).collect();
     bench.close(&sum, &expected, 1e-4);
 }
 

@@ -178,10 +178,38 @@ pub enum ModelError {
         /// MiB allowed.
         budget: usize,
     },
+    /// Levels run out at the largest ring degree allowed.
+    #[error(
+        "`{layer}` is the first layer that no longer fits: ring degree 2^{log_ring_degree} has {levels} levels, the network needs {needed}, which is {bits} bits of primes where {bound} are allowed; {}",
+        remedy(*.larger)
+    )]
+    Levels {
+        /// The first layer that finds no level.
+        layer: String,
+        /// Levels that there are.
+        levels: usize,
+        /// Levels that the network needs.
+        needed: usize,
+        /// Bits of the primes that it needs, special ones included, with the fewest special ones.
+        bits: u32,
+        /// Bits that the security bound allows.
+        bound: u32,
+        /// log2 of the ring degree.
+        log_ring_degree: u32,
+        /// log2 of the smallest ring degree that would do, if the security bounds are known that far.
+        larger: Option<u32>,
+    },
     /// No parameters fit.
     #[error("no parameters fit: {reason}")]
     NoParameters {
         /// What is missing.
         reason: String,
     },
+}
+
+fn remedy(larger: Option<u32>) -> String {
+    match larger {
+        Some(n) => format!("ring degree 2^{n} would do"),
+        None => "no ring degree with a known bound would do: use fewer blocks, no gates, or no activation after the sums".into(),
+    }
 }

@@ -77,6 +77,16 @@ pub trait Interpreter {
     /// # Errors
     /// As the implementation says.
     fn rotate(&mut self, a: &Self::Value, by: u32, step: &Step) -> Result<Self::Value, Self::Error>;
+    /// Sum of `count` rotations by multiples of `step`, in rounds of a radix: (step, count, radix).
+    ///
+    /// # Errors
+    /// As the implementation says.
+    fn sum_rotations(
+        &mut self,
+        a: &Self::Value,
+        sum: (u32, usize, usize),
+        step: &Step,
+    ) -> Result<Self::Value, Self::Error>;
     /// Conjugation.
     ///
     /// # Errors
@@ -149,6 +159,9 @@ pub fn walk<I: Interpreter>(
             Instruction::Add(..) => interpreter.add(refs[0], refs[1], step)?,
             Instruction::Sub(..) => interpreter.sub(refs[0], refs[1], step)?,
             Instruction::Rotate { by, .. } => interpreter.rotate(refs[0], *by, step)?,
+            Instruction::SumRotations { step: by, count, radix, .. } => {
+                interpreter.sum_rotations(refs[0], (*by, *count, *radix), step)?
+            }
             Instruction::Conjugate(_) => interpreter.conjugate(refs[0], step)?,
             Instruction::Mul(..) => interpreter.mul(refs[0], refs[1], step)?,
             Instruction::Square(_) => interpreter.square(refs[0], step)?,

@@ -11,6 +11,9 @@ use crate::ModelError;
 /// guidelines for implementing homomorphic encryption (eprint 2024/463).
 const BOUNDS: [(u32, u32); 6] = [(12, 106), (13, 214), (14, 430), (15, 868), (16, 1747), (17, 3523)];
 
+/// log2 of the largest ring degree that the table has.
+pub const LARGEST_DEGREE: u32 = 17;
+
 /// Bits of every prime: one 32-bit limb with room for lazy sums.
 pub const PRIME_BITS: u32 = 30;
 
@@ -67,7 +70,7 @@ impl RingParameters {
     pub fn choose(log_ring_degree: u32, limbs: usize, security: SecurityLevel) -> Result<Self, ModelError> {
         let bound = bound(log_ring_degree, security)?;
         let chain = limbs as u32 * PRIME_BITS;
-        let least = limbs.div_ceil(MAX_DIGITS) + 1;
+        let least = Self::least_special(limbs);
         let room = (bound.saturating_sub(chain) / PRIME_BITS) as usize;
         if chain > bound || room < least {
             let needed = chain + least as u32 * PRIME_BITS;
@@ -84,6 +87,11 @@ impl RingParameters {
             security,
             skipped_tiers: vec![],
         })
+    }
+
+    /// Fewest special primes for `limbs` primes: one digit's and a spare one.
+    pub(crate) fn least_special(limbs: usize) -> usize {
+        limbs.div_ceil(MAX_DIGITS) + 1
     }
 
     /// N.

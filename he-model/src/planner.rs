@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::graph::{Graph, Op};
 use crate::interpret::trace::{Costs, Trace};
 use crate::lower::{Packing, lower};
-use crate::parameters::{PRIME_BITS, RingParameters, SecurityLevel};
-use crate::program::Program;
+use crate::parameters::{LARGEST_DEGREE, PRIME_BITS, RingParameters, SecurityLevel, bound};
+use crate::program::{Instruction, Program};
 use crate::schedule::{Chain, Schedule, depth, schedule};
 use crate::{ModelError, Shape};
 
@@ -102,11 +102,11 @@ impl Plan {
 /// Chooses a plan for a graph.
 ///
 /// # Errors
-/// [`ModelError::NoParameters`] with what is missing at the largest ring, or the reason why the graph cannot be packed.
+/// [`ModelError::Levels`] with what is missing at the largest ring, [`ModelError::KeyBudget`], or the reason why the graph cannot be packed.
 pub fn plan(graph: &Graph, options: &PlanOptions) -> Result<Plan, ModelError> {
     let degrees = match options.log_ring_degree {
         Some(n) => n..=n,
-        None => 13..=17,
+        None => 13..=LARGEST_DEGREE,
     };
     let mut last = None;
     let mut best: Option<(f64, Plan)> = None;
@@ -135,8 +135,52 @@ pub fn plan(graph: &Graph, options: &PlanOptions) -> Result<Plan, ModelError> {
             }
         }
     }
+    if let Some((_, plan)) = best {
+        return Ok(plan);
+    }
     let none = || ModelError::NoParameters { reason: "no ring degree was allowed".into() };
-    best.map(|(_, plan)| plan).ok_or_else(|| last.unwrap_or_else(none))
+    let last = last.unwrap_or_else(none);
+    if matches!(last, ModelError::NoParameters { .. }) {
+        return Err(levels_missing(graph, options).unwrap_or(last));
+    }
+    Err(last)
+}
+
+/// What is missing where the primes do not fit: the packing with fewest levels at the largest ring degree allowed, up to the first
+/// layer for which no level is left. `None` if nothing can be packed there, or it would fit.
+fn levels_missing(graph: &Graph, options: &PlanOptions) -> Option<ModelError> {
+    let log_n = options.log_ring_degree.unwrap_or(LARGEST_DEGREE);
+    let bound = bound(log_n, options.security).ok()?;
+    let packings = packings(graph, 1 << (log_n - 1), options.precise.unwrap_or(false), options.weight_bits);
+    let programs = packings.iter().filter_map(|p| lower(graph, p).ok());
+    let program = programs.min_by_key(depth)?;
+    let holds = |limbs: &usize| least_bits(*limbs) <= bound;
+    let levels = (1..).take_while(holds).last()?.saturating_sub(BASE_LEVEL + 1);
+    let layer = first_layer_beyond(&program, levels)?.to_owned();
+    let needed = depth(&program);
+    let bits = least_bits(needed + BASE_LEVEL + 1);
+    let larger =
+        (log_n + 1..=LARGEST_DEGREE).find(|n| self::bound(*n, options.security).is_ok_and(|b| b >= bits));
+    let log_ring_degree = log_n;
+    Some(ModelError::Levels { layer, levels, needed, bits, bound, log_ring_degree, larger })
+}
+
+/// Bits of the smallest chain and special primes for `limbs` primes.
+fn least_bits(limbs: usize) -> u32 {
+    (limbs + RingParameters::least_special(limbs)) as u32 * PRIME_BITS
+}
+
+/// The first layer in whose course more than `levels` primes are used up.
+fn first_layer_beyond(program: &Program, levels: usize) -> Option<&str> {
+    let mut used = vec![0usize; program.instructions.len()];
+    for (v, instruction) in program.instructions.iter().enumerate() {
+        let before = instruction.operands().iter().map(|o| used[o.index()]).max().unwrap_or(0);
+        used[v] = before + usize::from(matches!(instruction, Instruction::Rescale(_)));
+        if used[v] > levels {
+            return program.layers.get(program.layer_of[v] as usize).map(String::as_str);
+        }
+    }
+    None
 }
 
 /// A lower bound on the levels of a graph, however it is packed.
@@ -177,7 +221,7 @@ fn at_degree(
     let (mut best, mut last): (Option<(f64, Plan)>, _) = (None, None);
     for packing in packings(graph, slots, precise, options.weight_bits) {
         // Fewer keys only where the fastest program needs more than the budget.
-        for key_weight in [0, 2, 8, 32] {
+        for key_weight in [0, 1, 2, 8, 32] {
             let tried = attempt(graph, options, log_n, Packing { key_weight, ..packing });
             let over_budget = matches!(tried, Err(ModelError::KeyBudget { .. }));
             match tried {

@@ -156,6 +156,17 @@ pub enum Instruction {
         /// By how many slots.
         by: u32,
     },
+    /// Sum of the rotations by 0, `step`, 2 `step` .. (`count` - 1) `step`, in rounds that multiply the summands by `radix`.
+    SumRotations {
+        /// What is rotated.
+        input: ValueId,
+        /// The smallest rotation.
+        step: u32,
+        /// Number of summands, a power of two.
+        count: usize,
+        /// 2 or 4: four is faster and needs a third key a round.
+        radix: usize,
+    },
     /// Complex conjugation of every slot.
     Conjugate(ValueId),
     /// Product, relinearized. The second operand is the one whose scale is adapted.
@@ -164,6 +175,18 @@ pub enum Instruction {
     Square(ValueId),
     /// Division by the last prime: one level down.
     Rescale(ValueId),
+}
+
+/// The rotations of each round of [`Instruction::SumRotations`].
+#[must_use]
+pub fn rounds(step: u32, count: usize, radix: usize) -> Vec<Vec<u32>> {
+    let (mut rounds, mut covered) = (vec![], 1usize);
+    while covered < count {
+        let factor = radix.max(2).min(count / covered);
+        rounds.push((1..factor).map(|i| step * (covered * i) as u32).collect());
+        covered *= factor;
+    }
+    rounds
 }
 
 impl Instruction {
@@ -176,7 +199,8 @@ impl Instruction {
             Self::MulPlain { input, .. }
             | Self::MulScalar { input, .. }
             | Self::AddPlain { input, .. }
-            | Self::Rotate { input, .. } => vec![*input],
+            | Self::Rotate { input, .. }
+            | Self::SumRotations { input, .. } => vec![*input],
             Self::Conjugate(a) | Self::Square(a) | Self::Rescale(a) => vec![*a],
             Self::Add(a, b) | Self::Sub(a, b) | Self::Mul(a, b) => vec![*a, *b],
         }

@@ -127,7 +127,9 @@ pub fn schedule(program: &Program, chain: &Chain) -> Result<Schedule, ModelError
                 }
                 scale(a)
             }
-            Instruction::Rotate { input, .. } | Instruction::Conjugate(input) => scale(input),
+            Instruction::Rotate { input, .. }
+            | Instruction::SumRotations { input, .. }
+            | Instruction::Conjugate(input) => scale(input),
             Instruction::Mul(a, b) => scale(a) * scale(b),
             Instruction::Square(a) => scale(a) * scale(a),
             Instruction::Rescale(a) => scale(a) / chain.primes[level],
@@ -178,6 +180,7 @@ fn wishes(program: &Program, chain: &Chain, levels: &[usize]) -> Vec<Option<f64>
             }
             Instruction::AddPlain { input, .. }
             | Instruction::Rotate { input, .. }
+            | Instruction::SumRotations { input, .. }
             | Instruction::Conjugate(input) => {
                 if let Some(s) = wishes[v] {
                     wishes[input.index()].get_or_insert(s);

@@ -359,6 +359,16 @@ impl Interpreter for Runner<'_> {
         done(self.evaluator.rotate(&*self.read(a)?, i64::from(by), self.keys)?)
     }
 
+    fn sum_rotations(
+        &mut self,
+        a: &Value,
+        (by, count, radix): (u32, usize, usize),
+        _: &Step,
+    ) -> Result<Value, RuntimeError> {
+        let a = self.read(a)?;
+        done(self.evaluator.rotate_and_sum_by_radix(&a, i64::from(by), count, radix, self.keys)?)
+    }
+
     fn conjugate(&mut self, a: &Value, _: &Step) -> Result<Value, RuntimeError> {
         done(self.evaluator.conjugate(&*self.read(a)?, self.keys)?)
     }

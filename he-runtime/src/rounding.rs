@@ -187,6 +187,15 @@ impl Interpreter for Corrector<'_> {
         each(&mut self.films, |k, film| film.rotate(&a[k], by, step))
     }
 
+    fn sum_rotations(
+        &mut self,
+        a: &Batch,
+        sum: (u32, usize, usize),
+        step: &Step,
+    ) -> Result<Batch, Infallible> {
+        each(&mut self.films, |k, film| film.sum_rotations(&a[k], sum, step))
+    }
+
     fn conjugate(&mut self, a: &Batch, step: &Step) -> Result<Batch, Infallible> {
         each(&mut self.films, |k, film| film.conjugate(&a[k], step))
     }

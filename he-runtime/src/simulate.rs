@@ -8,7 +8,7 @@
 use ckks::{Complex64, Estimate, NoiseModel};
 use he_model::interpret::clear::{ClearInterpreter, Slots};
 use he_model::interpret::{Interpreter, walk};
-use he_model::program::{PlainId, Program, Term};
+use he_model::program::{PlainId, Program, Term, rounds};
 use he_model::schedule::Step;
 use he_model::{HeModel, ModelError, ValueId};
 use rand_core::Rng;
@@ -205,6 +205,22 @@ impl<R: Rng> Interpreter for Noisy<'_, R> {
         let slots = clear(self.clear.rotate(a, by, step));
         let variance = if by == 0 { 0.0 } else { self.model.key_switch(step.level, step.level) };
         Ok(self.disturbed(slots, step, variance))
+    }
+
+    fn sum_rotations(
+        &mut self,
+        a: &Slots,
+        sum: (u32, usize, usize),
+        step: &Step,
+    ) -> Result<Slots, Self::Error> {
+        let slots = clear(self.clear.sum_rotations(a, sum, step));
+        // The noise of a round is summed, from as many slots, by the rounds that follow.
+        let (mut variance, mut left) = (0.0, sum.1 as f64);
+        for round in rounds(sum.0, sum.1, sum.2) {
+            left /= (round.len() + 1) as f64;
+            variance += left * round.len() as f64 * self.model.key_switch(step.level, step.level);
+        }
+        Ok(self.disturbed(slots, step, variance + self.model.rounding()))
     }
 
     fn conjugate(&mut self, a: &Slots, step: &Step) -> Result<Slots, Self::Error> {

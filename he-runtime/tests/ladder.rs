@@ -102,6 +102,33 @@ fn a_small_network_at_128_bits() {
 }
 
 #[test]
+fn one_and_many_threads_give_the_same_ciphertext() {
+    let graph = random(&recipe(Architecture::ResNet(8), 8, 8, true), 2).unwrap();
+    let model = model(graph, &insecure(false));
+    let mut rng = ChaCha20Rng::seed_from_u64(1);
+    let circuit = Circuit::new(&model).unwrap();
+    let keys = KeyBundle::generate(&circuit.spec, &mut rng).unwrap();
+    let latent = random_input(model.graph.input_shape(), 1);
+    let encrypted = encrypt(&circuit.spec, &keys.public, &latent, &mut rng).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        // Preparing the plaintexts and the run, both with that many threads.
+        let result = pool.install(|| {
+            let server = Server::new(&model, keys.server.clone()).unwrap();
+            server.run(&encrypted, &mut |_| {}, &AtomicBool::new(false)).unwrap().0
+        });
+        let path = folder.path().join(format!("{threads}"));
+        result.save(&circuit.parameters, &path).unwrap();
+        std::fs::read(path).unwrap()
+    };
+    let one = file(1);
+    // Two polynomials of two limbs.
+    assert!(one.len() > 16 << 11, "{} bytes", one.len());
+    assert!(one == file(4), "four threads differ from one");
+}
+
+#[test]
 fn keys_of_a_higher_tier_serve_the_lower_ones() {
     let options = PlanOptions { log_ring_degree: Some(12), ..insecure(false) };
     let mut model = model(random(&recipe(Architecture::ResNet(8), 8, 2, true), 2).unwrap(), &options);

@@ -9,7 +9,8 @@ use crate::evaluation_keys::{EvaluationKeys, GaloisKey};
 use crate::evaluator::Evaluator;
 use crate::galois::GaloisElement;
 use crate::key_switch::{self, Addend, Decomposition};
-use crate::parameters::KeyShape;
+use crate::parameters::{KeyShape, Parameters};
+use crate::poly::{Evaluation, Poly};
 
 impl Evaluator {
     /// Moves every slot `rotation` places to the left (to the right where negative). Level and scale stay.
@@ -123,15 +124,84 @@ impl Evaluator {
         count: usize,
         keys: &EvaluationKeys,
     ) -> Result<Ciphertext> {
+        self.rotate_and_sum_by_radix(a, step, count, 2, keys)
+    }
+
+    /// [`Self::rotate_and_sum`] in rounds that multiply the number of summands by `radix`, 2 or 4; where it does not divide
+    /// the rest, the last round doubles. A round of four costs little more than one of two, because its rotations share a
+    /// decomposition, but needs a third key: round k needs the rotations `step` x `radix`^k x 1 .. `radix` - 1.
+    ///
+    /// Between rounds the sum stays modulo Q P; only the half that is decomposed next is divided.
+    ///
+    /// # Errors
+    /// A count that is not a power of two, another radix, a missing key, or keys that share no shape.
+    pub fn rotate_and_sum_by_radix(
+        &self,
+        a: &Ciphertext,
+        step: i64,
+        count: usize,
+        radix: usize,
+        keys: &EvaluationKeys,
+    ) -> Result<Ciphertext> {
+        self.check("the ciphertext", &a.c[0])?;
         if !count.is_power_of_two() || count > self.parameters.slots() {
             let expected = format!("a power-of-two count up to {}", self.parameters.slots());
             return Err(Error::Length { given: count, expected });
         }
-        let mut sum = a.clone();
-        for doubling in 0..count.trailing_zeros() {
-            let moved = self.rotate(&sum, step << doubling, keys)?;
-            self.add_assign(&mut sum, &moved)?;
+        if radix != 2 && radix != 4 {
+            return Err(Error::Length { given: radix, expected: "a radix of 2 or 4".into() });
         }
-        Ok(sum)
+        let (p, level) = (&self.parameters, a.level());
+        let mut rounds = vec![];
+        let mut covered = 1;
+        while covered < count {
+            let factor = radix.min(count / covered);
+            rounds.push((1..factor).map(|i| step * (covered * i) as i64).collect::<Vec<i64>>());
+            covered *= factor;
+        }
+        // A rotation by a multiple of the slots moves nothing; the round then only multiplies.
+        let Some(shape) = self.common_shape(&rounds.concat(), level, keys)? else {
+            let mut sum = a.clone();
+            (1..count).try_for_each(|_| self.add_assign(&mut sum, a))?;
+            return Ok(sum);
+        };
+        let mut total: Option<[Poly<Evaluation>; 2]> = None;
+        for round in rounds {
+            let (digits, own) = match total.take() {
+                None => {
+                    let raised = a.c.each_ref().map(|c| key_switch::raise(p, c, shape.special));
+                    (key_switch::decompose(p, &a.c[1], shape), raised)
+                }
+                Some([u0, u1]) => {
+                    let [c1] = key_switch::mod_down(p, [u1.clone()], 0);
+                    (key_switch::decompose(p, &c1, shape), [u0, u1])
+                }
+            };
+            let mut sum = None;
+            for rotation in round {
+                sum = Some(match (self.shaped_key(rotation, level, shape, keys)?, sum) {
+                    (Some(key), sum) => digits.add_rotated(p, key, Addend::Extended(&own[0]), sum),
+                    (None, None) => own.clone(),
+                    (None, Some(sum)) => added(p, sum, &own),
+                });
+            }
+            total = Some(match sum {
+                Some(sum) => added(p, sum, &own),
+                None => own,
+            });
+        }
+        match total {
+            Some(total) => Ok(Ciphertext { c: key_switch::mod_down(p, total, 0), scale: a.scale }),
+            None => Ok(a.clone()),
+        }
     }
+}
+
+fn added(
+    p: &Parameters,
+    mut sum: [Poly<Evaluation>; 2],
+    other: &[Poly<Evaluation>; 2],
+) -> [Poly<Evaluation>; 2] {
+    sum.iter_mut().zip(other).for_each(|(s, o)| s.add_assign(o, p));
+    sum
 }

@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use num_complex::Complex64;
 
 use super::{Interpreter, walk};
-use crate::program::{PlainId, Program, Term, ValueId};
+use crate::program::{PlainId, Program, Term, ValueId, rounds};
 use crate::schedule::{Chain, Schedule, Step, depth, schedule};
 use crate::{ModelError, Shape};
 
@@ -150,6 +150,22 @@ impl Interpreter for ClearInterpreter<'_> {
 
     fn rotate(&mut self, a: &Slots, by: u32, _: &Step) -> Result<Slots, Infallible> {
         Ok(rotated(a, by as usize))
+    }
+
+    fn sum_rotations(
+        &mut self,
+        a: &Slots,
+        (by, count, radix): (u32, usize, usize),
+        _: &Step,
+    ) -> Result<Slots, Infallible> {
+        let mut sum = a.clone();
+        for round in rounds(by, count, radix) {
+            let own = sum.clone();
+            for rotation in round {
+                sum.iter_mut().zip(rotated(&own, rotation as usize)).for_each(|(s, v)| *s += v);
+            }
+        }
+        Ok(sum)
     }
 
     fn conjugate(&mut self, a: &Slots, _: &Step) -> Result<Slots, Infallible> {

@@ -8,7 +8,7 @@ use std::convert::Infallible;
 
 use super::{Interpreter, walk};
 use crate::parameters::RingParameters;
-use crate::program::{GiantSteps, PlainId, Program, Term, ValueId};
+use crate::program::{GiantSteps, PlainId, Program, Term, ValueId, rounds};
 use crate::schedule::{Schedule, Step};
 
 /// Milliseconds of one thread for one limb of N = 2^16 coefficients.
@@ -274,6 +274,25 @@ impl Interpreter for Tracer<'_> {
         let layer = self.layer(step);
         layer.rotations += 1;
         layer.milliseconds += cost.up + cost.inner + 2.0 * cost.down;
+        Ok(())
+    }
+
+    fn sum_rotations(
+        &mut self,
+        _: &(),
+        (by, count, radix): (u32, usize, usize),
+        step: &Step,
+    ) -> Result<(), Infallible> {
+        let cost = self.key_switch(step.level);
+        let rounds = rounds(by, count, radix);
+        let rotations: Vec<u32> = rounds.concat();
+        rotations.iter().for_each(|r| self.rotation(*r, step));
+        let layer = self.layer(step);
+        layer.rotations += rounds.len();
+        layer.hoisted += rotations.len() - rounds.len();
+        // Each round but the first divides one half before, the last division both.
+        layer.milliseconds +=
+            (cost.up + cost.down) * rounds.len() as f64 + cost.inner * rotations.len() as f64 + cost.down;
         Ok(())
     }
 

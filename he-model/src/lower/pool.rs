@@ -4,7 +4,10 @@ use super::{Lowering, Tensor};
 use crate::ModelError;
 use crate::graph::{AvgPool, NodeId};
 use crate::layout::{Grid, Layout};
-use crate::program::{Instruction, ValueId};
+use crate::program::{Instruction, ValueId, rounds};
+
+/// From this weight of keys on, sums of all periods double instead of quadrupling.
+const FEWER_KEYS: u32 = 2;
 
 impl Lowering<'_> {
     /// The sum over a window lands on the window's first cell; the other cells hold sums nobody asked for, which
@@ -107,6 +110,18 @@ impl Lowering<'_> {
         sum.map_or((v, support.to_vec()), |(v, s, _)| (v, s))
     }
 
+    /// The sum of all periods of slots, in every period.
+    pub(super) fn sum_of_periods(&mut self, v: ValueId, grid: &Grid) -> ValueId {
+        let (step, count) = (grid.period() as u32, grid.slots / grid.period());
+        if count <= 1 {
+            return v;
+        }
+        // Rounds of four need keys that rounds of two do not.
+        let radix = if self.packing.key_weight < FEWER_KEYS { 4 } else { 2 };
+        self.rotations.extend(rounds(step, count, radix).concat().into_iter().map(i64::from));
+        self.builder.push(Instruction::SumRotations { input: v, step, count, radix })
+    }
+
     /// Sums over all cells of the same phase, whether they hold a pixel or zero: every period of slots then holds the
     /// sum of all pixels, a periodic vector.
     pub(super) fn global_pool(&mut self, x: Tensor) -> Tensor {
@@ -114,13 +129,7 @@ impl Lowering<'_> {
         let x = if x.is_clean() { x } else { self.clean(x) };
         let mut values = Vec::with_capacity(x.values.len());
         for v in &x.values {
-            let (mut sum, mut step) = (*v, grid.period());
-            while step < grid.slots {
-                let moved = self.builder.rotate(sum, step as i64);
-                sum = self.builder.push(Instruction::Add(sum, moved));
-                step *= 2;
-            }
-            values.push(sum);
+            values.push(self.sum_of_periods(*v, &grid));
         }
         let n = (grid.shape.height * grid.shape.width) as f64;
         let features = grid.shape.channels;

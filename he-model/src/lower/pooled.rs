@@ -155,13 +155,7 @@ impl Lowering<'_> {
             sum = self.builder.push(Instruction::Add(sum, *part));
         }
         sum = self.builder.push(Instruction::Rescale(sum));
-        let mut step = grid.period();
-        while step < grid.slots {
-            self.rotations.insert(step as i64);
-            let moved = self.builder.rotate(sum, step as i64);
-            sum = self.builder.push(Instruction::Add(sum, moved));
-            step *= 2;
-        }
+        sum = self.sum_of_periods(sum, &grid);
         if !is_output {
             let conjugate = self.builder.push(Instruction::Conjugate(sum));
             sum = self.builder.push(Instruction::Add(sum, conjugate));

@@ -1,0 +1,43 @@
+//! What the planner says where a network does not fit.
+
+#![allow(clippy::unwrap_used)]
+
+use he_model::zoo::{Architecture, Recipe, random};
+use he_model::{Graph, ModelError, PlanOptions, Shape, plan};
+
+fn gated(depth: usize) -> Graph {
+    let input = Shape::new(4, 32, 32);
+    let architecture = Architecture::ResNet(depth);
+    let recipe = Recipe { architecture, input, labels: 14, se: true, post_add_activation: false, shrink: 1 };
+    random(&recipe, 1).unwrap()
+}
+
+#[test]
+fn the_first_layer_without_a_level_is_named() {
+    for (depth, least) in [(44, 21 * 6), (56, 27 * 6)] {
+        let graph = gated(depth);
+        let error = plan(&graph, &PlanOptions::default()).unwrap_err();
+        let text = error.to_string();
+        let ModelError::Levels { layer, levels, needed, bits, bound, log_ring_degree, larger } = error else {
+            panic!("{text}")
+        };
+        assert_eq!((log_ring_degree, bound, larger), (17, 3523, None), "{text}");
+        assert!(needed > least && needed > levels, "{text}");
+        assert!(bits > bound && bits as usize >= 30 * needed, "{text}");
+        // Everything before the layer fits, and it is a late one.
+        assert!(layer.starts_with("layer3.") || layer.starts_with("layer2."), "{text}");
+        assert!(graph.nodes().iter().any(|n| n.name() == layer), "{text}");
+        assert!(text.contains(&layer) && text.contains("fewer blocks"), "{text}");
+    }
+}
+
+#[test]
+fn a_larger_ring_is_recommended_where_there_is_one() {
+    let options = PlanOptions { log_ring_degree: Some(15), precise: Some(false), ..PlanOptions::default() };
+    let input = Shape::new(4, 8, 8);
+    let architecture = Architecture::ResNet(20);
+    let recipe = Recipe { architecture, input, labels: 2, se: false, post_add_activation: false, shrink: 4 };
+    let error = plan(&random(&recipe, 1).unwrap(), &options).unwrap_err();
+    let text = error.to_string();
+    assert!(matches!(error, ModelError::Levels { larger: Some(16), log_ring_degree: 15, .. }), "{text}");
+}
