@@ -23,6 +23,9 @@ pub const BASE_LEVEL: usize = 1;
 /// N = 2^16) shows. On ResNet20 trained on NIH films the logits were off by 6.2e-3 (root mean square) at 28, 3.6e-3 here.
 const COPIES_SCALE_BITS: u32 = 24;
 
+/// Choices of tiers whose time is predicted.
+const TIER_CHOICES: usize = 8;
+
 /// What the user may decide.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PlanOptions {
@@ -220,16 +223,19 @@ fn at_degree(
     let slots = 1usize << (log_n - 1);
     let (mut best, mut last): (Option<(f64, Plan)>, _) = (None, None);
     for packing in packings(graph, slots, precise, options.weight_bits) {
-        // Fewer keys only where the fastest program needs more than the budget.
+        // Fewer keys only where the fastest program needs more than the budget, or fits it at the price of larger keys.
         for key_weight in [0, 1, 2, 8, 32] {
             let tried = attempt(graph, options, log_n, Packing { key_weight, ..packing });
-            let over_budget = matches!(tried, Err(ModelError::KeyBudget { .. }));
+            let fewer_would_help = match &tried {
+                Ok((_, plan)) => !plan.ring.skipped_tiers.is_empty(),
+                Err(error) => matches!(error, ModelError::KeyBudget { .. }),
+            };
             match tried {
                 Ok((cost, plan)) if best.as_ref().is_none_or(|(c, _)| cost < *c) => best = Some((cost, plan)),
                 Ok(_) => {}
                 Err(error) => last = Some(error),
             }
-            if !over_budget {
+            if !fewer_would_help {
                 break;
             }
         }
@@ -253,25 +259,31 @@ fn attempt(
     if trace.key_bytes <= options.max_key_bytes {
         return Ok((trace.seconds(), plan));
     }
-    // Fewer tiers of keys, if that is enough: of the choices within the budget the one with most bytes, which is the fastest or close to it.
+    // Fewer tiers of keys, if that is enough: of the choices within the budget the fastest of those with most bytes, because large
+    // keys are mostly well used, but not always.
     let tops: Vec<usize> = plan.ring.tiers().iter().map(|t| t.top_level).rev().skip(1).collect();
-    let mut best: Option<(usize, Vec<usize>)> = None;
+    let mut choices: Vec<(usize, Vec<usize>)> = vec![];
     let mut least = trace.key_bytes;
     for skipped in 1..1usize << tops.len() {
         let chosen = tops.iter().enumerate().filter(|(i, _)| skipped >> i & 1 == 1);
         plan.ring.skipped_tiers = chosen.map(|(_, top)| *top).collect();
         let bytes = trace.keys.keys(&plan.ring).1;
         least = least.min(bytes);
-        if bytes <= options.max_key_bytes && best.as_ref().is_none_or(|(most, _)| bytes > *most) {
-            best = Some((bytes, plan.ring.skipped_tiers.clone()));
+        if bytes <= options.max_key_bytes {
+            choices.push((bytes, plan.ring.skipped_tiers.clone()));
         }
     }
-    let Some((_, skipped)) = best else {
-        let (needed, budget) = (least >> 20, options.max_key_bytes >> 20);
-        return Err(ModelError::KeyBudget { needed, budget });
-    };
-    plan.ring.skipped_tiers = skipped;
-    Ok((plan.trace(&program)?.seconds(), plan))
+    choices.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
+    let mut best: Option<(f64, Plan)> = None;
+    for (_, skipped) in choices.into_iter().take(TIER_CHOICES) {
+        plan.ring.skipped_tiers = skipped;
+        let seconds = plan.trace(&program)?.seconds();
+        if best.as_ref().is_none_or(|(s, _)| seconds < *s) {
+            best = Some((seconds, plan.clone()));
+        }
+    }
+    let (needed, budget) = (least >> 20, options.max_key_bytes >> 20);
+    best.ok_or(ModelError::KeyBudget { needed, budget })
 }
 
 /// The packings worth trying: lanes from what just fits down to a quarter of it, guard columns for the kernels there are.
