@@ -4,10 +4,12 @@
 //! divides by the primes it drops, and a sum wants them equal.
 
 mod linear;
+mod matrix;
 mod polynomial;
 mod rotations;
 
 pub use linear::{Diagonal, LinearTerm, LinearTransform};
+pub use matrix::{LinearMatrix, MatrixTerm};
 
 use rayon::prelude::*;
 

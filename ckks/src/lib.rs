@@ -58,7 +58,7 @@ pub use encoder::Encoder;
 pub use encryptor::{Encryptor, PublicKey};
 pub use error::{Error, Result};
 pub use evaluation_keys::{EvaluationKeyRequest, EvaluationKeys, GaloisKey, RelinearizationKey};
-pub use evaluator::{Diagonal, Evaluator, LinearTerm, LinearTransform};
+pub use evaluator::{Diagonal, Evaluator, LinearMatrix, LinearTerm, LinearTransform, MatrixTerm};
 pub use galois::GaloisElement;
 pub use kernels::instruction_set;
 pub use noise::{Estimate, NoiseModel};

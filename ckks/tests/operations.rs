@@ -4,8 +4,8 @@
 
 use ckks::{
     Ciphertext, Complex64, Decryptor, Diagonal, Encoder, Encryptor, EvaluationKeyRequest, EvaluationKeys,
-    Evaluator, KeyGenerator, LinearTerm, LinearTransform, Parameters, ParametersLiteral, SecretEncryptor,
-    SecretKey,
+    Evaluator, KeyGenerator, LinearMatrix, LinearTerm, LinearTransform, MatrixTerm, Parameters,
+    ParametersLiteral, SecretEncryptor, SecretKey,
 };
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
@@ -258,6 +258,61 @@ fn a_chain_of_giant_steps_needs_one_key() {
     assert_eq!(map.rotations(), [1, 16]);
     let fast = bench.evaluator.linear_transform_and_rescale(&a, &map, 1, &bench.keys).unwrap();
     bench.close(&fast, &expected, 1e-4);
+}
+
+#[test]
+fn a_matrix_of_linear_maps_shares_rotated_inputs() {
+    // More inputs than are taken at a time; output 1 does not read every input and has fewer giant steps.
+    let (babies, giants) = ([0i64, 1, 3], [0i64, 16, 32]);
+    let level = 4;
+    let mut bench = Bench::new(level, 3, &[1, 3, 16]);
+    let x: Vec<Vec<Complex64>> = (0..6).map(|i| bench.slots(100 + i)).collect();
+    let mut terms = Vec::new();
+    let mut expected = vec![vec![Complex64::default(); x[0].len()]; 2];
+    for (output, expected) in expected.iter_mut().enumerate() {
+        for (input, x) in x.iter().enumerate().filter(|(i, _)| *i != 1 || output == 0) {
+            for (g, &giant) in giants.iter().enumerate().filter(|(g, _)| *g < 2 || output == 0) {
+                for &baby in &babies {
+                    let seed = (output * 100 + input * 10 + g) as u64 + baby as u64;
+                    let weights: Vec<_> = bench.slots(seed)[..64].to_vec();
+                    let plaintext = bench.encoder.encode_periodic(&weights, SCALE).unwrap().into();
+                    terms.push(MatrixTerm { output, input, giant, baby, plaintext });
+                    let moved = rotated(x, baby);
+                    let product: Vec<_> =
+                        moved.iter().zip(weights.iter().cycle()).map(|(p, q)| p * q).collect();
+                    expected.iter_mut().zip(rotated(&product, giant)).for_each(|(e, r)| *e += r);
+                }
+            }
+        }
+    }
+    let map = LinearMatrix::new(terms.clone()).unwrap();
+    assert_eq!((map.outputs(), map.rotations()), (2, vec![1, 3, 16, 32]));
+    assert!(map.clone().chained(32).is_err() && map.clone().chained(0).is_err());
+    let map = map.chained(16).unwrap();
+    assert_eq!(map.rotations(), [1, 3, 16]);
+    let encrypted: Vec<_> = x.iter().map(|x| bench.encrypt(x, level)).collect();
+    let inputs: Vec<_> = encrypted.iter().collect();
+    let apply = |inputs: &[&ckks::Ciphertext], primes| {
+        bench.evaluator.linear_matrix_and_rescale(inputs, &map, primes, &bench.keys)
+    };
+    let fast = apply(&inputs, 1).unwrap();
+    assert_eq!(fast.len(), 2);
+    for (fast, expected) in fast.iter().zip(&expected) {
+        assert_eq!(fast.level(), level - 1);
+        bench.close(fast, expected, 1e-4);
+    }
+    let slow = apply(&inputs, 0).unwrap();
+    bench.close(&bench.evaluator.rescale(&slow[1]).unwrap(), &expected[1], 1e-4);
+
+    assert!(apply(&inputs[..5], 1).is_err(), "an input is missing");
+    assert!(apply(&[], 1).is_err());
+    let lower = bench.evaluator.drop_level(&encrypted[0], 2).unwrap();
+    let mut mixed = inputs.clone();
+    mixed[3] = &lower;
+    assert!(apply(&mixed, 1).is_err(), "levels differ");
+    terms.retain(|t| t.output == 1);
+    assert!(matches!(LinearMatrix::new(terms), Err(ckks::Error::LinearMap(_))), "output 0 has no terms");
+    assert!(LinearMatrix::new(vec![]).is_err());
 }
 
 #[test]

@@ -22,7 +22,7 @@ use crate::plaintext::{PeriodicPlaintext, Plaintext};
 use crate::poly::{Evaluation, Poly};
 
 /// Positions of a limb that are multiplied and summed for all giant steps before the next.
-const BLOCK: usize = 2048;
+pub(super) const BLOCK: usize = 2048;
 
 /// The plaintext of one term.
 #[derive(Clone, Debug)]
@@ -36,7 +36,7 @@ pub enum Diagonal {
 
 impl Diagonal {
     /// The residues modulo prime i of a polynomial with `limbs` chain limbs.
-    fn limb(&self, p: &Parameters, limbs: usize, i: usize) -> LimbValues<'_> {
+    pub(super) fn limb(&self, p: &Parameters, limbs: usize, i: usize) -> LimbValues<'_> {
         match self {
             Self::Periodic(plain) => LimbValues::Runs(plain.values(p, limbs, i)),
             Self::Dense(plain) => {
@@ -46,7 +46,7 @@ impl Diagonal {
         }
     }
 
-    fn scale(&self) -> f64 {
+    pub(super) fn scale(&self) -> f64 {
         match self {
             Self::Periodic(p) => p.scale(),
             Self::Dense(p) => p.scale(),
@@ -63,7 +63,7 @@ impl Diagonal {
 }
 
 /// One limb of a diagonal.
-enum LimbValues<'a> {
+pub(super) enum LimbValues<'a> {
     /// One value for each run of positions.
     Runs(Vec<u32>),
     /// All of them.
@@ -72,7 +72,7 @@ enum LimbValues<'a> {
 
 impl LimbValues<'_> {
     /// The factors of the `block` positions from `at` on, of n.
-    fn factors(&self, n: usize, at: usize, block: usize) -> Factors<'_> {
+    pub(super) fn factors(&self, n: usize, at: usize, block: usize) -> Factors<'_> {
         match self {
             Self::Runs(values) => {
                 let run = n / values.len();
@@ -211,7 +211,7 @@ impl LinearTransform {
 }
 
 /// One giant step's sum, modulo Q_l P.
-type Sums = [Poly<Evaluation>; 2];
+pub(super) type Sums = [Poly<Evaluation>; 2];
 
 /// `total` plus a sum, rotated.
 fn rotate_onto(
@@ -256,27 +256,41 @@ impl Evaluator {
         let scale = self.product_scale("linear_transform", a.scale, map.scale, level)?;
         let scale = self.rescaled_scale(scale, level, primes)?;
         let shape = self.common_shape(&map.rotations(), level, keys)?.unwrap_or_else(|| p.key_shape(level));
-        self.check_diagonals(map, level, shape)?;
+        for (_, diagonal) in map.giants.iter().flat_map(|(_, terms)| terms) {
+            self.check_diagonal(diagonal, level, shape)?;
+        }
         let sums = self.products(a, map, shape, keys)?;
-        let total = match map.chain {
-            Some(step) => self.chain(sums, map, step, (level, shape), keys)?,
-            None => self.fan(sums, map, (level, shape), keys)?,
-        };
-        let total = total.ok_or_else(|| Error::LinearMap("no terms were given".into()))?;
+        let total = self.giant_steps(sums, &map.giants(), map.chain, (level, shape), keys)?;
         Ok(Ciphertext { c: key_switch::mod_down(p, total, primes), scale })
+    }
+
+    /// Rotates each sum by its giant step and adds them up.
+    pub(super) fn giant_steps(
+        &self,
+        sums: Vec<Sums>,
+        giants: &[i64],
+        chain: Option<i64>,
+        at: (usize, KeyShape),
+        keys: &EvaluationKeys,
+    ) -> Result<Sums> {
+        let total = match chain {
+            Some(step) => self.chain(sums, giants, step, at, keys)?,
+            None => self.fan(sums, giants, at, keys)?,
+        };
+        total.ok_or_else(|| Error::LinearMap("no terms were given".into()))
     }
 
     /// Every giant step by a key of its own.
     fn fan(
         &self,
         sums: Vec<Sums>,
-        map: &LinearTransform,
+        giants: &[i64],
         (level, shape): (usize, KeyShape),
         keys: &EvaluationKeys,
     ) -> Result<Option<Sums>> {
         let p = &self.parameters;
         let mut total: Option<Sums> = None;
-        for ((giant, _), [u0, u1]) in map.giants.iter().zip(sums) {
+        for (giant, [u0, u1]) in giants.iter().zip(sums) {
             total = Some(match (self.shaped_key(*giant, level, shape, keys)?, total) {
                 (None, None) => [u0, u1],
                 (None, Some(mut total)) => {
@@ -293,13 +307,13 @@ impl Evaluator {
     fn chain(
         &self,
         sums: Vec<Sums>,
-        map: &LinearTransform,
+        giants: &[i64],
         step: i64,
         (level, shape): (usize, KeyShape),
         keys: &EvaluationKeys,
     ) -> Result<Option<Sums>> {
         let p = &self.parameters;
-        let mut left: Vec<(i64, Sums)> = map.giants.iter().map(|(g, _)| g / step).zip(sums).collect();
+        let mut left: Vec<(i64, Sums)> = giants.iter().map(|g| g / step).zip(sums).collect();
         let Some((mut at, mut total)) = left.pop() else { return Ok(None) };
         while at > 0 {
             at -= 1;
@@ -313,27 +327,25 @@ impl Evaluator {
         Ok(Some(total))
     }
 
-    fn check_diagonals(&self, map: &LinearTransform, level: usize, shape: KeyShape) -> Result<()> {
-        for (_, diagonal) in map.giants.iter().flat_map(|(_, terms)| terms) {
-            match diagonal {
-                Diagonal::Periodic(plain) if plain.period() > self.parameters.slots() => {
-                    return Err(Error::Parameters { what: "a periodic plaintext" });
-                }
-                Diagonal::Dense(plain) => {
-                    self.check("a dense plaintext", &plain.poly)?;
-                    if plain.level() < level || plain.special() < shape.special {
-                        return Err(Error::LinearMap(format!(
-                            "a dense plaintext has level {} and {} special primes, level {level} and {} are needed",
-                            plain.level(),
-                            plain.special(),
-                            shape.special
-                        )));
-                    }
-                }
-                Diagonal::Periodic(_) => {}
+    pub(super) fn check_diagonal(&self, diagonal: &Diagonal, level: usize, shape: KeyShape) -> Result<()> {
+        match diagonal {
+            Diagonal::Periodic(plain) if plain.period() > self.parameters.slots() => {
+                Err(Error::Parameters { what: "a periodic plaintext" })
             }
+            Diagonal::Dense(plain) => {
+                self.check("a dense plaintext", &plain.poly)?;
+                if plain.level() < level || plain.special() < shape.special {
+                    return Err(Error::LinearMap(format!(
+                        "a dense plaintext has level {} and {} special primes, level {level} and {} are needed",
+                        plain.level(),
+                        plain.special(),
+                        shape.special
+                    )));
+                }
+                Ok(())
+            }
+            Diagonal::Periodic(_) => Ok(()),
         }
-        Ok(())
     }
 
     /// For each giant step, the sum of plaintext x rotated input, modulo Q_l P.
@@ -370,7 +382,7 @@ impl Evaluator {
     }
 
     /// Limb i of both halves of a rotated input, times P.
-    fn baby_limb(
+    pub(super) fn baby_limb(
         &self,
         a: &Ciphertext,
         digits: Option<&Decomposition>,
