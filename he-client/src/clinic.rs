@@ -340,6 +340,7 @@ impl Clinic {
     /// The job has no result, or it does not belong to these keys.
     pub fn result(&self, job: &JobId) -> Result<Vec<f64>, ClientError> {
         let model = &self.enrolment.model;
+        model.spec.check()?;
         let parameters = model.spec.parameters()?;
         let one = 2 * (model.spec.output_level as u64 + 1) * 4 * parameters.ring_degree() as u64;
         let limit = 4096 + model.spec.output.ciphertexts() as u64 * (one + 4096);

@@ -7,10 +7,11 @@
 //! a level (residual arms have levels to spare).
 //!
 //! A convolution is one linear map with periodic plaintexts and one mask that empties the guard cells (`conv`), or
-//! one that copies the image into free slots before (`row_copies`);
+//! one that copies the image into free slots before (`row_copies`), or, on several ciphertexts, a matrix of maps without guard cells (`dense`);
 //! mean pooling is rotations and sums (`pool`); vectors are periodic (`vector`).
 
 mod conv;
+mod dense;
 mod gate;
 mod offsets;
 mod polynomial;
@@ -47,13 +48,45 @@ pub struct Packing {
     /// Convolutions on copies of the rows, where the guard columns leave room for them.
     #[serde(default)]
     pub row_copies: bool,
+    /// Convolutions without guard cells on as many ciphertexts as the channels need (`dense`).
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub dense: bool,
+    /// Where dense: the rows that a stride leaves free hold channels too.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub row_phases: bool,
+    /// Films that share the ciphertexts, a power of two.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub films: usize,
+}
+
+fn one() -> usize {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_one(n: &usize) -> bool {
+    *n == 1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_false(b: &bool) -> bool {
+    !b
 }
 
 impl Packing {
     /// Where the input's image lies.
     fn grid(&self, shape: Shape) -> Grid {
-        let pitch = shape.width + self.guard;
-        Grid { shape, slots: self.slots, lanes: self.lanes, pitch, dilation: 1 }
+        let width = shape.width + self.guard;
+        let pitch = if self.dense { width.next_power_of_two() } else { width };
+        let (slots, lanes, films) = (self.slots, self.lanes, self.films);
+        Grid { shape, slots, lanes, pitch, dilation: 1, row_phases: 1, films }
+    }
+
+    /// Where a result of this shape lies, made by an operation of this stride.
+    fn strided(&self, from: &Grid, shape: Shape, stride: usize) -> Grid {
+        let dilation = from.dilation * stride;
+        let row_phases = if self.row_phases { dilation } else { 1 };
+        Grid { shape, dilation, row_phases, ..*from }
     }
 }
 
@@ -97,12 +130,14 @@ impl Tensor {
 /// The cells of each ciphertext that hold a value.
 fn occupied(grid: &Grid) -> Vec<Vec<bool>> {
     let mut cells = vec![vec![false; grid.cells()]; grid.ciphertexts()];
-    for (k, cells) in cells.iter_mut().enumerate() {
-        let phases = (grid.shape.channels - k * grid.period()).min(grid.period()).div_ceil(grid.lanes);
+    let film_cells = grid.film_slots() / grid.lanes;
+    // The channels of a cell are there or not together: the first one of each cell stands for all.
+    for c in (0..grid.shape.channels).step_by(grid.lanes) {
         for y in 0..grid.shape.height {
             for x in 0..grid.shape.width {
-                let at = grid.cell(y as isize, x as isize) as usize;
-                cells[at..at + phases].fill(true);
+                let (ciphertext, slot) = grid.slot(c, y, x);
+                (0..grid.films)
+                    .for_each(|film| cells[ciphertext][film * film_cells + slot / grid.lanes] = true);
             }
         }
     }
@@ -115,8 +150,9 @@ fn occupied(grid: &Grid) -> Vec<Vec<bool>> {
 /// An operation that cannot be packed, or a tensor that does not fit.
 pub fn lower(graph: &Graph, packing: &Packing) -> Result<Program, ModelError> {
     let slots = packing.slots;
-    if !slots.is_power_of_two() || !packing.lanes.is_power_of_two() || packing.lanes > slots {
-        let reason = "slots and lanes have to be powers of two, lanes at most slots".into();
+    let powers = [slots, packing.lanes, packing.films].iter().all(|n| n.is_power_of_two());
+    if !powers || packing.lanes.saturating_mul(packing.films) > slots || packing.guard > slots {
+        let reason = "slots, lanes and films have to be powers of two, lanes times films and guard columns at most slots".into();
         return Err(ModelError::DoesNotFit { node: "input".into(), slots, lanes: packing.lanes, reason });
     }
     let mut lowering = Lowering {
@@ -139,6 +175,11 @@ pub fn lower(graph: &Graph, packing: &Packing) -> Result<Program, ModelError> {
     let output = lowering.make_good(output);
     let input = lowering.done[0].as_ref().map_or(output.layout, |t| t.layout);
     Ok(lowering.builder.finish(input, output.layout, output.values))
+}
+
+/// Most ciphertexts that an image of the graph takes.
+pub(crate) fn ciphertexts(graph: &Graph, packing: &Packing) -> usize {
+    pooled::grids(graph, packing).iter().flatten().map(Grid::ciphertexts).max().unwrap_or(1)
 }
 
 struct Lowering<'a> {
@@ -236,7 +277,7 @@ impl Lowering<'_> {
             }
             Op::GlobalAvgPool => {
                 let x = operand(self, 0);
-                self.global_pool(x)
+                self.global_pool(id, x)?
             }
             Op::Polynomial(p) => {
                 let x = operand(self, 0);
@@ -273,15 +314,16 @@ impl Lowering<'_> {
     fn input(&mut self, shape: Shape) -> Result<Tensor, ModelError> {
         let (slots, lanes) = (self.packing.slots, self.packing.lanes);
         let layout = if shape.is_vector() {
-            let period = shape.channels.next_power_of_two().min(slots);
-            Layout::Vector { features: shape.channels, slots, period }
+            let films = self.packing.films;
+            let period = shape.channels.next_power_of_two().min(slots / films);
+            Layout::Vector { features: shape.channels, slots, period, films }
         } else {
             Layout::Grid(self.packing.grid(shape))
         };
         if let Layout::Grid(g) = &layout
-            && g.extent() > slots
+            && g.extent() > g.film_slots()
         {
-            let reason = format!("its rows need {} slots", g.extent());
+            let reason = format!("its rows need {} slots a film, {} films", g.extent(), g.films);
             return Err(ModelError::DoesNotFit { node: "input".into(), slots, lanes, reason });
         }
         let values = (0..layout.ciphertexts()).map(|i| self.builder.push(Instruction::Input(i))).collect();

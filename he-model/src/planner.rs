@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::graph::{Graph, Op};
 use crate::interpret::trace::{Costs, Trace};
-use crate::lower::{Packing, lower};
+use crate::lower::{Packing, ciphertexts, lower};
 use crate::parameters::{LARGEST_DEGREE, PRIME_BITS, RingParameters, SecurityLevel, bound};
 use crate::program::{Instruction, Program};
 use crate::schedule::{Chain, Schedule, depth, schedule};
@@ -40,6 +40,8 @@ pub struct PlanOptions {
     pub precise: Option<bool>,
     /// Bits of the weights where weights and mask share a prime.
     pub weight_bits: u32,
+    /// Films that a batch has to hold at least; rounded up to a power of two.
+    pub films: usize,
 }
 
 impl Default for PlanOptions {
@@ -50,6 +52,7 @@ impl Default for PlanOptions {
             max_key_bytes: 4 << 30,
             precise: None,
             weight_bits: 15,
+            films: 1,
         }
     }
 }
@@ -154,7 +157,7 @@ pub fn plan(graph: &Graph, options: &PlanOptions) -> Result<Plan, ModelError> {
 fn levels_missing(graph: &Graph, options: &PlanOptions) -> Option<ModelError> {
     let log_n = options.log_ring_degree.unwrap_or(LARGEST_DEGREE);
     let bound = bound(log_n, options.security).ok()?;
-    let packings = packings(graph, 1 << (log_n - 1), options.precise.unwrap_or(false), options.weight_bits);
+    let packings = packings(graph, 1 << (log_n - 1), options.precise.unwrap_or(false), options);
     let programs = packings.iter().filter_map(|p| lower(graph, p).ok());
     let program = programs.min_by_key(depth)?;
     let holds = |limbs: &usize| least_bits(*limbs) <= bound;
@@ -222,7 +225,12 @@ fn at_degree(
 ) -> (Option<(f64, Plan)>, Option<ModelError>) {
     let slots = 1usize << (log_n - 1);
     let (mut best, mut last): (Option<(f64, Plan)>, _) = (None, None);
-    for packing in packings(graph, slots, precise, options.weight_bits) {
+    let most = options.films.checked_next_power_of_two();
+    if most.is_none_or(|films| films > slots) {
+        let reason = format!("a batch of {} films has more films than {slots} slots", options.films);
+        return (None, Some(ModelError::NoParameters { reason }));
+    }
+    for packing in packings(graph, slots, precise, options) {
         // Fewer keys only where the fastest program needs more than the budget, or fits it at the price of larger keys.
         for key_weight in [0, 1, 2, 8, 32] {
             let tried = attempt(graph, options, log_n, Packing { key_weight, ..packing });
@@ -253,7 +261,7 @@ fn attempt(
     let program = lower(graph, &packing)?;
     let limbs = depth(&program) + BASE_LEVEL + 1;
     let ring = RingParameters::choose(log_n, limbs, options.security)?;
-    let scale_bits = if packing.row_copies { COPIES_SCALE_BITS } else { PRIME_BITS };
+    let scale_bits = if packing.row_copies || packing.dense { COPIES_SCALE_BITS } else { PRIME_BITS };
     let mut plan = Plan { packing, ring, scale_bits, base_level: BASE_LEVEL };
     let trace = plan.trace(&program)?;
     if trace.key_bytes <= options.max_key_bytes {
@@ -287,49 +295,68 @@ fn attempt(
 }
 
 /// The packings worth trying: lanes from what just fits down to a quarter of it, guard columns for the kernels there are.
-fn packings(graph: &Graph, slots: usize, precise: bool, weight_bits: u32) -> Vec<Packing> {
+fn packings(graph: &Graph, slots: usize, precise: bool, options: &PlanOptions) -> Vec<Packing> {
+    let weight_bits = options.weight_bits;
+    let films = options.films.checked_next_power_of_two().unwrap_or(slots).min(slots);
     let shape: Shape = graph.input_shape();
-    let paddings = graph.nodes().iter().filter_map(|n| match n.op() {
-        Op::Conv2d(c) => Some(c.padding),
-        _ => None,
-    });
-    let padding = paddings.max().unwrap_or(0);
+    let convolutions = || {
+        graph.nodes().iter().filter_map(|n| match n.op() {
+            Op::Conv2d(c) => Some(c),
+            _ => None,
+        })
+    };
+    let padding = convolutions().map(|c| c.padding).max().unwrap_or(0);
     let widest = graph.nodes().iter().map(|n| n.shape().channels).max().unwrap_or(1).next_power_of_two();
+    let film_slots = slots / films;
+    let lanes = |most: usize| {
+        let most = most.min(widest);
+        [most, most / 2, most / 4].into_iter().filter(|l| *l > 0)
+    };
+    let plain = Packing {
+        slots,
+        lanes: 1,
+        guard: 0,
+        precise,
+        weight_bits,
+        key_weight: 0,
+        row_copies: false,
+        dense: false,
+        row_phases: false,
+        films,
+    };
     let mut packings = vec![];
     for guard in [padding, 2 * padding] {
         let cells = (shape.width + guard) * (shape.height + guard);
-        let most = (slots / cells.max(1) + 1).next_power_of_two() / 2;
-        let most = most.min(widest).max(1);
-        for lanes in [most, most / 2, most / 4].into_iter().filter(|l| *l > 0) {
-            packings.push(Packing {
-                slots,
-                lanes,
-                guard,
-                precise,
-                weight_bits,
-                key_weight: 0,
-                row_copies: false,
-            });
-        }
+        let most = (film_slots / cells.max(1) + 1).next_power_of_two() / 2;
+        packings.extend(lanes(most.max(1)).map(|lanes| Packing { lanes, guard, ..plain }));
     }
-    let taps = |n: &crate::Node| matches!(n.op(), Op::Conv2d(c) if c.kernel == [3, 3]);
-    if !precise && shape.width.is_power_of_two() && graph.nodes().iter().any(taps) {
-        let most = slots / (2 * shape.width * shape.height.next_power_of_two()).max(1);
-        let most = most.min(widest);
-        for lanes in [most, most / 2, most / 4].into_iter().filter(|l| *l > 0) {
-            let guard = shape.width;
+    if precise || shape.is_vector() {
+        packings.dedup();
+        return packings;
+    }
+    let (width, height) = (shape.width.next_power_of_two(), shape.height.next_power_of_two());
+    if shape.width == width && convolutions().any(|c| c.kernel == [3, 3]) {
+        // Twice or four times as long as the image's rows; longer ones have room for more copies.
+        for guard in [shape.width, 3 * shape.width] {
+            let most = film_slots / ((shape.width + guard) * height);
             // The weights have more roundings than the masks that share a prime with them.
             let weight_bits = weight_bits.saturating_sub(1);
-            packings.push(Packing {
-                slots,
-                lanes,
-                guard,
-                precise,
-                weight_bits,
-                key_weight: 0,
-                row_copies: true,
-            });
+            let copies = Packing { guard, weight_bits, row_copies: true, ..plain };
+            packings.extend(lanes(most).map(|lanes| Packing { lanes, ..copies }).filter(|p| {
+                // Row copies need a tensor to be one ciphertext.
+                guard == shape.width || ciphertexts(graph, p) == 1
+            }));
         }
+    }
+    if packings.iter().any(|p| p.row_copies && ciphertexts(graph, p) == 1) {
+        packings.dedup();
+        return packings;
+    }
+    let most = film_slots / (width * height);
+    for row_phases in [false, true] {
+        // Masks are as long as the ciphertext and round more coefficients than weights do.
+        let dense = Packing { dense: true, row_phases, weight_bits: weight_bits + 2, ..plain };
+        packings.extend(lanes(most).map(|lanes| Packing { lanes, ..dense }));
     }
     packings.dedup();
     packings

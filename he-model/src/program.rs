@@ -55,7 +55,7 @@ pub struct Term {
     pub plain: PlainId,
 }
 
-/// How the giant steps of one input of a linear map are made.
+/// How the giant steps of a linear map, or of several that share their inputs, are made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GiantSteps {
     /// Each by a rotation of its own.
@@ -64,7 +64,7 @@ pub enum GiantSteps {
     Chain {
         /// The rotation.
         step: u32,
-        /// How often.
+        /// How often at most.
         count: usize,
     },
 }
@@ -83,10 +83,10 @@ impl GiantSteps {
         Self::Fan(steps)
     }
 
-    /// Those of the terms that read input `input`.
+    /// Those of some terms.
     #[must_use]
-    pub fn of(terms: &[Term], input: usize) -> Self {
-        Self::new(terms.iter().filter(|t| t.input as usize == input).map(|t| t.giant))
+    pub fn of<'a>(terms: impl IntoIterator<Item = &'a Term>) -> Self {
+        Self::new(terms.into_iter().map(|t| t.giant))
     }
 
     /// The rotations that need a key.
@@ -98,12 +98,13 @@ impl GiantSteps {
         }
     }
 
-    /// Number of rotations.
+    /// Number of rotations for the sum of these terms, which are some of those that the steps were made from.
     #[must_use]
-    pub fn count(&self) -> usize {
+    pub fn count(&self, terms: &[Term]) -> usize {
+        let giants: BTreeSet<u32> = terms.iter().map(|t| t.giant).filter(|g| *g != 0).collect();
         match self {
-            Self::Fan(steps) => steps.len(),
-            Self::Chain { count, .. } => *count,
+            Self::Fan(_) => giants.len(),
+            Self::Chain { step, .. } => giants.last().map_or(0, |last| (last / step) as usize),
         }
     }
 }

@@ -58,6 +58,30 @@ impl Schedule {
         let level = self.steps[v.index()].level;
         if matches!(program.instructions[v.index()], Instruction::Rescale(_)) { level - 1 } else { level }
     }
+
+    /// Linear maps that follow each other and read the same inputs at one level are carried out together: each input is decomposed
+    /// and rotated once. For each instruction the end of its group where it is the first of one, and its own number
+    /// otherwise: instructions `v..ends[v]` form a group.
+    #[must_use]
+    pub fn groups(&self, program: &Program) -> Vec<usize> {
+        let mut ends: Vec<usize> = (0..program.instructions.len()).collect();
+        let mut v = 0;
+        while v < ends.len() {
+            let Instruction::Linear { inputs, .. } = &program.instructions[v] else {
+                v += 1;
+                continue;
+            };
+            let joins = |w: &usize| {
+                let same = matches!(&program.instructions[*w], Instruction::Linear { inputs: other, .. } if other == inputs);
+                let (a, b) = (&self.steps[v], &self.steps[*w]);
+                same && a.level == b.level && a.plain_scale.to_bits() == b.plain_scale.to_bits()
+            };
+            let end = (v + 1..program.instructions.len()).take_while(joins).last().map_or(v + 1, |w| w + 1);
+            ends[v] = end;
+            v = end;
+        }
+        ends
+    }
 }
 
 /// Rescalings between input and output: the number of levels a program needs above its base.
@@ -173,9 +197,8 @@ fn wishes(program: &Program, chain: &Chain, levels: &[usize]) -> Vec<Option<f64>
             Instruction::Input(_) | Instruction::Linear { .. } | Instruction::MulScalar { .. } => {}
             Instruction::MulPlain { input, scale, .. } => {
                 // With a factor of fixed scale the input has to bring the rest.
-                if let PlainScale::Bits(bits) = scale {
-                    let s = mine(&wishes) / f64::from(*bits).exp2();
-                    wishes[input.index()].get_or_insert(s);
+                if let (PlainScale::Bits(bits), Some(s)) = (scale, wishes[v]) {
+                    wishes[input.index()].get_or_insert(s / f64::from(*bits).exp2());
                 }
             }
             Instruction::AddPlain { input, .. }

@@ -19,10 +19,14 @@ const PACKING: Packing = Packing {
     weight_bits: 16,
     key_weight: 1,
     row_copies: false,
+    dense: false,
+    row_phases: false,
+    films: 1,
 };
 
 fn check(graph: &Graph, packing: &Packing) {
     let program = lower(graph, packing).unwrap();
+    println!("{packing:?}");
     let x = random_input(graph.input_shape(), 7);
     let (got, layers) = ClearInterpreter::run_layers(&program, &x).unwrap();
     let want = graph.run_all(&x).unwrap();
@@ -32,6 +36,15 @@ fn check(graph: &Graph, packing: &Packing) {
         close(name, tensor, &want[node.0]);
     }
     close("output", &got, &want[graph.output().0]);
+    if packing.films > 1 {
+        let films: Vec<Vec<f64>> =
+            (0..packing.films).map(|film| random_input(graph.input_shape(), 20 + film as u64)).collect();
+        let outputs = ClearInterpreter::run_batch(&program, &films.concat()).unwrap();
+        assert_eq!(outputs.len(), packing.films);
+        for (film, got) in films.iter().zip(&outputs) {
+            close("output of a batch", got, &graph.run(film).unwrap());
+        }
+    }
 }
 
 fn close(name: &str, got: &[f64], want: &[f64]) {
@@ -179,18 +192,7 @@ fn resnet20_at_the_size_of_the_paper() {
     let architecture = Architecture::ResNet(20);
     let recipe = Recipe { architecture, input, labels: 14, se: false, post_add_activation: false, shrink: 1 };
     let graph = random(&recipe, 3).unwrap();
-    check(
-        &graph,
-        &Packing {
-            slots: 1 << 15,
-            lanes: 16,
-            guard: 1,
-            precise: false,
-            weight_bits: 16,
-            key_weight: 1,
-            row_copies: false,
-        },
-    );
+    check(&graph, &Packing { slots: 1 << 15, lanes: 16, guard: 1, ..PACKING });
 }
 
 #[test]
@@ -304,5 +306,100 @@ fn a_strided_shortcut_rides_with_the_convolution_beside_it() {
         let maps = program.instructions.iter().filter(|i| matches!(i, Instruction::Linear { .. }));
         assert_eq!(maps.count(), 4);
         check(&graph, &packing);
+    }
+}
+
+#[test]
+fn batches_of_films_on_row_copies_and_guard_cells() {
+    let shape = Shape::new(8, 8, 8);
+    let copies = Packing { guard: 8, row_copies: true, lanes: 8, ..PACKING };
+    let convolutions =
+        [conv(8, 8, 3, 1, 1, 1), conv(8, 16, 3, 2, 1, 1), conv(16, 16, 3, 1, 1, 4), conv(16, 32, 3, 2, 1, 1)];
+    for packing in [
+        Packing { films: 2, ..copies },
+        Packing { films: 4, ..copies },
+        Packing { films: 2, lanes: 4, guard: 24, ..copies },
+        Packing { films: 2, slots: 8192, ..PACKING },
+    ] {
+        for n in 1..=convolutions.len() {
+            check(&chain(shape, convolutions[..n].to_vec()), &packing);
+        }
+        check(&pooled(false, shape, &[]), &packing);
+        check(&pooled(true, shape, &[0.4, 0.2, 0.05, 0.01]), &packing);
+    }
+    let pool = |kernel, stride| Op::AvgPool(AvgPool { kernel, stride });
+    let packing = Packing { films: 2, ..PACKING };
+    check(&chain(Shape::new(4, 8, 8), vec![pool(2, 2), conv(4, 8, 3, 1, 1, 1), Op::GlobalAvgPool]), &packing);
+    check(&chain(Shape::new(10, 8, 8), vec![pool(2, 2), conv(10, 12, 3, 1, 1, 2)]), &packing);
+    let linear = Op::Linear(Linear { outputs: 7, weight: weights(140), bias: weights(7) });
+    check(&chain(Shape::vector(20), vec![linear]), &packing);
+}
+
+#[test]
+fn dense_convolutions_on_several_ciphertexts() {
+    let shape = Shape::new(4, 8, 8);
+    let pool = |kernel, stride| Op::AvgPool(AvgPool { kernel, stride });
+    let linear = Op::Linear(Linear { outputs: 5, weight: weights(16 * 5), bias: weights(5) });
+    let networks = [
+        vec![conv(4, 6, 3, 1, 1, 1)],
+        vec![conv(4, 6, 5, 1, 2, 1), conv(6, 6, 3, 1, 1, 3)],
+        vec![
+            conv(4, 8, 3, 2, 1, 1),
+            conv(8, 8, 3, 1, 1, 1),
+            conv(8, 16, 3, 2, 1, 1),
+            conv(16, 16, 3, 1, 1, 1),
+        ],
+        vec![conv(4, 8, 1, 2, 0, 1), conv(8, 16, 3, 2, 1, 1), Op::GlobalAvgPool, linear.clone()],
+        vec![
+            conv(4, 8, 3, 1, 1, 1),
+            pool(2, 2),
+            conv(8, 16, 3, 1, 1, 1),
+            pool(2, 2),
+            Op::GlobalAvgPool,
+            linear,
+        ],
+        vec![pool(3, 1), conv(4, 3, 3, 1, 0, 1), Op::GlobalAvgPool],
+    ];
+    for (slots, lanes, row_phases, films) in [
+        (256, 4, false, 1),
+        (256, 4, true, 1),
+        (512, 4, true, 2),
+        (512, 4, false, 2),
+        (128, 2, true, 1),
+        (64, 1, true, 1),
+        (1024, 4, true, 1),
+        (1024, 4, false, 4),
+    ] {
+        let packing = Packing { slots, lanes, guard: 0, dense: true, row_phases, films, ..PACKING };
+        for network in &networks {
+            check(&chain(shape, network.clone()), &packing);
+        }
+        check(&pooled(false, shape, &[]), &packing);
+        check(&pooled(true, shape, &[0.4, 0.2, 0.05, 0.01]), &packing);
+    }
+}
+
+#[test]
+fn whole_networks_dense_and_in_batches() {
+    for architecture in
+        [Architecture::LeNet, Architecture::VggNet, Architecture::HefNet, Architecture::ResNet(20)]
+    {
+        for (se, post_add_activation) in [(false, false), (true, true)] {
+            let input = Shape::new(4, 16, 16);
+            let recipe = Recipe { architecture, input, labels: 5, se, post_add_activation, shrink: 4 };
+            let graph = random(&recipe, 3).unwrap();
+            check(&graph, &Packing { guard: 16, row_copies: true, ..PACKING });
+            for (slots, lanes, films) in [(512, 2, 1), (1024, 4, 1), (2048, 4, 2)] {
+                // The vector of a gate is not repeated from row to row.
+                for row_phases in [false, true].into_iter().filter(|phases| !(se && *phases)) {
+                    check(
+                        &graph,
+                        &Packing { slots, lanes, guard: 0, dense: true, row_phases, films, ..PACKING },
+                    );
+                }
+            }
+            check(&graph, &Packing { slots: 4096, films: 2, ..PACKING });
+            check(&graph, &Packing { slots: 8192, films: 2, guard: 16, row_copies: true, ..PACKING });
+        }
     }
 }

@@ -2,7 +2,7 @@
 //! (architecture, side and channels of the latent, `se` or `-`, MiB of memory for keys,
 //! `true` or `false` for precise or not).
 //! `LAYERS=1` prints every layer, `PLAN=1` stops after planning, `RUNS` is the number of
-//! runs (2: the first one also pays for memory).
+//! runs (2: the first one also pays for memory), `FILMS` the size of the batch (1).
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use he_model::zoo::{Architecture, Recipe, random, random_input};
 use he_model::{HeModel, Offsets, PlanOptions, Preprocessing, Ranges, Shape, plan};
-use he_runtime::client::{KeyBundle, decrypt, encrypt};
+use he_runtime::client::{KeyBundle, decrypt_batch, encrypt_batch};
 use he_runtime::{Circuit, Server};
 use rand::SeedableRng;
 
@@ -31,7 +31,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let start = Instant::now();
     let budget: usize = argument(4, "4096").parse()?;
     let precise = argument(5, "").parse().ok();
-    let options = PlanOptions { max_key_bytes: budget << 20, precise, ..PlanOptions::default() };
+    let films = std::env::var("FILMS").ok().and_then(|v| v.parse().ok()).unwrap_or(1);
+    let options = PlanOptions { max_key_bytes: budget << 20, precise, films, ..PlanOptions::default() };
     let plan = plan(&graph, &options)?;
     println!(
         "{} {input}: planned in {:.1} s: {:?}",
@@ -84,8 +85,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         keys.server.count(),
         keys.server.bytes() >> 20
     );
-    let latent = random_input(input, 7);
-    let encrypted = encrypt(&spec, &keys.client, &latent, &mut rng)?;
+    let latents: Vec<Vec<f64>> = (0..films as u64).map(|film| random_input(input, 7 + film)).collect();
+    let encrypted = encrypt_batch(&spec, &keys.client, &latents, &mut rng)?;
     // From here on only what an evaluating process holds; Linux resets the peak on request.
     let _ = std::fs::write("/proc/self/clear_refs", "5");
     let start = Instant::now();
@@ -100,9 +101,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             start.elapsed().as_secs_f64(),
             cpu_seconds() - before
         );
-        let got = decrypt(&spec, &keys.client, &result)?;
-        let want = model.graph.run(&latent)?;
-        let error = got.iter().zip(&want).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        let mut error = 0.0f64;
+        for (got, latent) in decrypt_batch(&spec, &keys.client, &result, films)?.iter().zip(&latents) {
+            let want = model.graph.run(latent)?;
+            error = got.iter().zip(&want).map(|(a, b)| (a - b).abs()).fold(error, f64::max);
+        }
         println!("largest logit difference {error:.2e}, peak memory {} MiB", peak_mebibytes());
         if std::env::var_os("LAYERS").is_some() {
             for t in times {

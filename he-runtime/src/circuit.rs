@@ -3,7 +3,7 @@
 use ckks::{EvaluationKeyRequest, Parameters, ParametersLiteral, SecretDistribution, Security};
 use he_model::interpret::trace::{Costs, KeyNeeds, Trace};
 use he_model::schedule::Schedule;
-use he_model::{HeModel, Layout, Preprocessing, Program, RingParameters, SecurityLevel};
+use he_model::{HeModel, Layout, Preprocessing, Program, RingParameters, SecurityLevel, Shape};
 use serde::{Deserialize, Serialize};
 
 use crate::RuntimeError;
@@ -106,6 +106,34 @@ impl ClientSpec {
     /// Whatever the scheme refuses.
     pub fn parameters(&self) -> Result<Parameters, RuntimeError> {
         parameters(&self.ring)
+    }
+
+    /// Films that one run takes: those of a batch share the ciphertexts, and a batch takes as long as one film.
+    #[must_use]
+    pub fn films(&self) -> usize {
+        self.input.films()
+    }
+
+    /// Checks layouts that may come from elsewhere, before anything is packed by them.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Layout`] with what does not fit.
+    pub fn check(&self) -> Result<(), RuntimeError> {
+        let slots = self.parameters()?.slots();
+        let refuse = |what, reason| Err(RuntimeError::Layout { what, reason });
+        for (what, layout) in [("latent", &self.input), ("result", &self.output)] {
+            if let Err(reason) = layout.check(slots) {
+                return refuse(what, reason);
+            }
+        }
+        let (films, labels) = (self.films(), self.labels.len());
+        if self.output.films() != films {
+            return refuse("result", format!("{} films, the latent has {films}", self.output.films()));
+        }
+        if self.output.shape() != Shape::vector(labels) {
+            return refuse("result", format!("{} values for {labels} labels", self.output.shape()));
+        }
+        Ok(())
     }
 
     /// The keys that the server needs, as the scheme wants them asked for.

@@ -101,8 +101,9 @@ impl KeyBundle {
     /// Draws a secret and makes the keys that a model needs, each cut to its levels.
     ///
     /// # Errors
-    /// Parameters that the scheme refuses.
+    /// Parameters that the scheme refuses, or a description that is none.
     pub fn generate(spec: &ClientSpec, rng: &mut impl CryptoRng) -> Result<Self, RuntimeError> {
+        spec.check()?;
         let parameters = spec.parameters()?;
         let secret = SecretKey::generate(&parameters, rng);
         let generator = KeyGenerator::new(&parameters, &secret)?;
@@ -169,20 +170,40 @@ impl Ready {
 /// Encrypts a latent, `[channels, height, width]` row-major.
 ///
 /// # Errors
-/// A latent of the wrong size, or with values far outside of what the model was calibrated for.
+/// As [`encrypt_batch`].
 pub fn encrypt<'a>(
     spec: &ClientSpec,
     key: impl Into<EncryptionKey<'a>>,
     latent: &[f64],
     rng: &mut impl CryptoRng,
 ) -> Result<EncryptedTensor, RuntimeError> {
-    let shape = spec.input.shape();
-    if latent.len() != shape.len() {
-        return Err(RuntimeError::Length { expected: shape.len(), got: latent.len(), shape });
+    encrypt_batch(spec, key, &[latent], rng)
+}
+
+/// Encrypts the latents of 1 to [`ClientSpec::films`] films, `[channels, height, width]` row-major each, for one run. Places that are left
+/// repeat the films given, so that no slot holds values that the model was not calibrated for.
+///
+/// # Errors
+/// No film or too many, a latent of the wrong size, or with values far outside of what the model was calibrated for.
+pub fn encrypt_batch<'a>(
+    spec: &ClientSpec,
+    key: impl Into<EncryptionKey<'a>>,
+    latents: &[impl AsRef<[f64]>],
+    rng: &mut impl CryptoRng,
+) -> Result<EncryptedTensor, RuntimeError> {
+    spec.check()?;
+    let (shape, films) = (spec.input.shape(), spec.films());
+    if !(1..=films).contains(&latents.len()) {
+        return Err(RuntimeError::Batch { most: films, got: latents.len() });
     }
     let limit = spec.preprocessing.latent_range * RANGE_MARGIN;
-    if let Some(value) = latent.iter().find(|v| v.is_nan() || v.abs() > limit) {
-        return Err(RuntimeError::OutOfRange { value: *value, limit: spec.preprocessing.latent_range });
+    for latent in latents.iter().map(AsRef::as_ref) {
+        if latent.len() != shape.len() {
+            return Err(RuntimeError::Length { expected: shape.len(), got: latent.len(), shape });
+        }
+        if let Some(value) = latent.iter().find(|v| v.is_nan() || v.abs() > limit) {
+            return Err(RuntimeError::OutOfRange { value: *value, limit: spec.preprocessing.latent_range });
+        }
     }
     let parameters = spec.parameters()?;
     let encoder = Encoder::new(&parameters);
@@ -192,11 +213,13 @@ pub fn encrypt<'a>(
         let plain = encoder.encode(&slots, spec.input_scale, spec.input_level)?;
         encryptor.encrypt(&plain, rng)
     };
-    let ciphertexts = spec.input.pack(latent).into_iter().map(encrypt).collect::<Result<_, _>>()?;
+    let batch: Vec<f64> =
+        latents.iter().cycle().take(films).flat_map(|latent| latent.as_ref().iter().copied()).collect();
+    let ciphertexts = spec.input.pack(&batch).into_iter().map(encrypt).collect::<Result<_, _>>()?;
     Ok(EncryptedTensor { kind: Kind::Latent, model: spec.model_bytes(), key: key.identity(), ciphertexts })
 }
 
-/// Decrypts the logits, one a label.
+/// Decrypts the logits of a film, one a label; those of the first one in a batch.
 ///
 /// # Errors
 /// A result of another model or key.
@@ -205,11 +228,28 @@ pub fn decrypt(
     keys: &ClientKeys,
     logits: &EncryptedTensor,
 ) -> Result<Vec<f64>, RuntimeError> {
+    decrypt_batch(spec, keys, logits, 1).map(|mut films| films.swap_remove(0))
+}
+
+/// Decrypts the logits of the first `films` films of a batch, one a label for each film, in the order in which they were encrypted.
+///
+/// # Errors
+/// A result of another model or key, or more films than a batch holds.
+pub fn decrypt_batch(
+    spec: &ClientSpec,
+    keys: &ClientKeys,
+    logits: &EncryptedTensor,
+    films: usize,
+) -> Result<Vec<Vec<f64>>, RuntimeError> {
+    spec.check()?;
+    if !(1..=spec.films()).contains(&films) {
+        return Err(RuntimeError::Batch { most: spec.films(), got: films });
+    }
     let expected = (spec.output.ciphertexts(), spec.output_level, spec.output_scale);
     logits.check(&spec.model_bytes(), &keys.key, expected)?;
     let parameters = spec.parameters()?;
     let slots = slots(&parameters, keys, &logits.ciphertexts)?;
-    Ok(spec.output.unpack(&slots))
+    Ok((0..films).map(|film| spec.output.unpack_film(&slots, film)).collect())
 }
 
 /// Decrypts ciphertexts to their slots.

@@ -73,6 +73,22 @@ pub enum RuntimeError {
         /// The model's input.
         shape: he_model::Shape,
     },
+    /// More films than a batch holds, or none.
+    #[error("{got} films were given, one run of this model takes 1 to {most}: make batches of that size")]
+    Batch {
+        /// Films that one run takes.
+        most: usize,
+        /// Films given.
+        got: usize,
+    },
+    /// A description of a model that no exporter writes.
+    #[error("the model's description says that its {what} lies in slots as it cannot: {reason}")]
+    Layout {
+        /// Latent or result.
+        what: &'static str,
+        /// What does not fit.
+        reason: String,
+    },
     /// A value that the model was not calibrated for.
     #[error(
         "the latent holds the value {value}, the model was calibrated for magnitudes up to {limit}: this film is unlike those it was made for"

@@ -5,11 +5,12 @@
 //! takes it into its own last division.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::sync::Arc;
 
 use ckks::{
-    Ciphertext, Encoder, EvaluationKeys, Evaluator, LinearTerm, LinearTransform, PeriodicPlaintext,
-    Plaintext, Product,
+    Ciphertext, Diagonal, Encoder, EvaluationKeys, Evaluator, LinearMatrix, LinearTerm, LinearTransform,
+    MatrixTerm, PeriodicPlaintext, Plaintext, Product,
 };
 use he_model::ValueId;
 use he_model::interpret::Interpreter;
@@ -29,8 +30,12 @@ const DENSE_BYTES: usize = 12 << 20;
 /// The plaintexts of one instruction.
 #[derive(Debug, Clone)]
 enum Plain {
-    /// One map for each input of a linear instruction; none where no term reads it.
-    Linear(Vec<Option<LinearTransform>>),
+    /// A linear map of one ciphertext.
+    Linear(LinearTransform),
+    /// Linear maps of several ciphertexts, or several maps of the same ones: this instruction and those after it.
+    Matrix(LinearMatrix),
+    /// A linear map that an earlier instruction carries out.
+    Grouped,
     Dense(Arc<Plaintext>),
     Periodic(Arc<PeriodicPlaintext>),
     None,
@@ -49,12 +54,16 @@ impl Encoded {
         let encoder = Encoder::new(parameters);
         let mut maker = Maker { program, encoder, known: HashMap::new(), dense: HashMap::new(), bytes: 0 };
         maker.encode_shared(circuit)?;
+        let top = single_levels(circuit);
+        let groups = schedule.groups(program);
         let mut plains = Vec::with_capacity(program.instructions.len());
-        for (instruction, step) in program.instructions.iter().zip(&schedule.steps) {
+        for (v, (instruction, step)) in program.instructions.iter().zip(&schedule.steps).enumerate() {
             plains.push(match instruction {
-                Instruction::Linear { inputs, terms, .. } => maker.linear(inputs.len(), terms, step)?,
+                Instruction::Linear { .. } if groups[v] == v => Plain::Grouped,
+                Instruction::Linear { .. } => maker.linear(v..groups[v], step)?,
                 Instruction::MulPlain { plain, .. } | Instruction::AddPlain { plain, .. } => {
-                    maker.single(*plain, step)?
+                    let level = top[&(*plain, step.plain_scale.to_bits())];
+                    maker.single(*plain, step.plain_scale, level)?
                 }
                 _ => Plain::None,
             });
@@ -67,10 +76,23 @@ impl Encoded {
     }
 }
 
+/// The highest level at which each plaintext outside of linear maps is used at one scale; it serves the lower ones too.
+fn single_levels(circuit: &Circuit) -> HashMap<(PlainId, u64), usize> {
+    let mut levels = HashMap::new();
+    for (instruction, step) in circuit.program.instructions.iter().zip(&circuit.schedule.steps) {
+        if let Instruction::MulPlain { plain, .. } | Instruction::AddPlain { plain, .. } = instruction {
+            let level: &mut usize = levels.entry((*plain, step.plain_scale.to_bits())).or_default();
+            *level = step.level.max(*level);
+        }
+    }
+    levels
+}
+
 struct Maker<'a> {
     program: &'a Program,
     encoder: Encoder,
-    known: HashMap<(PlainId, u64, usize), Plain>,
+    /// Plaintexts outside of linear maps.
+    known: HashMap<(PlainId, u64), Plain>,
     /// Masks that several linear maps share.
     dense: HashMap<(PlainId, u64), Arc<Plaintext>>,
     bytes: usize,
@@ -123,52 +145,73 @@ impl Maker<'_> {
         self.program.plaintexts[plain.0 as usize].values.len() == self.program.slots
     }
 
-    fn linear(&mut self, inputs: usize, terms: &[Term], step: &Step) -> Result<Plain, RuntimeError> {
-        let mut by_input: Vec<Vec<LinearTerm>> = (0..inputs).map(|_| vec![]).collect();
-        for term in terms {
-            let plaintext = match self.dense.get(&(term.plain, step.plain_scale.to_bits())) {
-                Some(shared) => shared.clone().into(),
-                None => {
-                    let values = &self.program.plaintexts[term.plain.0 as usize].values;
-                    let plaintext = self.encoder.encode_periodic(values, step.plain_scale)?;
-                    self.bytes += plaintext.bytes();
-                    plaintext.into()
-                }
-            };
-            let (giant, baby) = (i64::from(term.giant), i64::from(term.baby));
-            by_input[term.input as usize].push(LinearTerm { giant, baby, plaintext });
+    /// The linear maps of a group of instructions.
+    fn linear(&mut self, group: Range<usize>, step: &Step) -> Result<Plain, RuntimeError> {
+        let program = self.program;
+        let maps: Vec<&[Term]> = program.instructions[group]
+            .iter()
+            .filter_map(
+                |i| if let Instruction::Linear { terms, .. } = i { Some(terms.as_slice()) } else { None },
+            )
+            .collect();
+        let terms = || maps.iter().copied().flatten();
+        let chain = match GiantSteps::of(terms()) {
+            GiantSteps::Chain { step, .. } => Some(i64::from(step)),
+            GiantSteps::Fan(_) => None,
+        };
+        if maps.len() == 1 && terms().all(|t| t.input == 0) {
+            let linear = terms().map(|t| {
+                let plaintext = self.diagonal(t.plain, step)?;
+                Ok(LinearTerm { giant: t.giant.into(), baby: t.baby.into(), plaintext })
+            });
+            let map = LinearTransform::new(linear.collect::<Result<_, RuntimeError>>()?)?;
+            return Ok(Plain::Linear(match chain {
+                Some(step) => map.chained(step)?,
+                None => map,
+            }));
         }
-        let maps = by_input.into_iter().enumerate().map(|(input, linear)| {
-            if linear.is_empty() {
-                return Ok(None);
+        let mut linear = Vec::with_capacity(terms().count());
+        for (output, terms) in maps.iter().enumerate() {
+            for t in *terms {
+                let plaintext = self.diagonal(t.plain, step)?;
+                let (input, giant, baby) = (t.input as usize, t.giant.into(), t.baby.into());
+                linear.push(MatrixTerm { output, input, giant, baby, plaintext });
             }
-            let map = LinearTransform::new(linear)?;
-            match GiantSteps::of(terms, input) {
-                GiantSteps::Chain { step, .. } => map.chained(i64::from(step)).map(Some),
-                GiantSteps::Fan(_) => Ok(Some(map)),
-            }
-        });
-        Ok(Plain::Linear(maps.collect::<Result<_, _>>()?))
+        }
+        let map = LinearMatrix::new(linear)?;
+        Ok(Plain::Matrix(match chain {
+            Some(step) => map.chained(step)?,
+            None => map,
+        }))
     }
 
-    fn single(&mut self, id: PlainId, step: &Step) -> Result<Plain, RuntimeError> {
-        let key = (id, step.plain_scale.to_bits(), step.level);
-        if let Some(plain) = self.known.get(&key) {
+    fn diagonal(&mut self, plain: PlainId, step: &Step) -> Result<Diagonal, RuntimeError> {
+        if let Some(shared) = self.dense.get(&(plain, step.plain_scale.to_bits())) {
+            return Ok(shared.clone().into());
+        }
+        let values = &self.program.plaintexts[plain.0 as usize].values;
+        let plaintext = self.encoder.encode_periodic(values, step.plain_scale)?;
+        self.bytes += plaintext.bytes();
+        Ok(plaintext.into())
+    }
+
+    fn single(&mut self, id: PlainId, scale: f64, level: usize) -> Result<Plain, RuntimeError> {
+        if let Some(plain) = self.known.get(&(id, scale.to_bits())) {
             return Ok(plain.clone());
         }
         let values = &self.program.plaintexts[id.0 as usize].values;
         // In full it saves a transform a limb on every run, for N words a limb.
-        let bytes = (step.level + 1) * 8 * self.program.slots;
+        let bytes = (level + 1) * 8 * self.program.slots;
         let plain = if values.len() < self.program.slots || bytes > DENSE_BYTES {
-            let plain = self.encoder.encode_periodic(values, step.plain_scale)?;
+            let plain = self.encoder.encode_periodic(values, scale)?;
             self.bytes += plain.bytes();
             Plain::Periodic(plain.into())
         } else {
-            let plain = self.encoder.encode(values, step.plain_scale, step.level)?;
+            let plain = self.encoder.encode(values, scale, level)?;
             self.bytes += plain.bytes();
             Plain::Dense(plain.into())
         };
-        self.known.insert(key, plain.clone());
+        self.known.insert((id, scale.to_bits()), plain.clone());
         Ok(plain)
     }
 }
@@ -195,6 +238,8 @@ pub(crate) struct Runner<'a> {
     keep_layers: bool,
     /// For each instruction, whether its only reader is a rescaling.
     only_rescaled: Vec<bool>,
+    /// Results of linear maps that were carried out with an earlier one of their group.
+    grouped: HashMap<ValueId, Value>,
     /// Results of layers, collected until their last ciphertext is there.
     collected: HashMap<ValueId, Arc<Ciphertext>>,
     /// Layer results by their last value.
@@ -236,6 +281,7 @@ impl<'a> Runner<'a> {
             on_layer,
             keep_layers: false,
             only_rescaled: readers.into_iter().map(|(n, rescale)| n == 1 && rescale).collect(),
+            grouped: HashMap::new(),
             collected: HashMap::new(),
             ends,
         }
@@ -307,21 +353,33 @@ impl Interpreter for Runner<'_> {
     }
 
     fn linear(&mut self, inputs: &[&Value], _: &[Term], _: &Step) -> Result<Value, RuntimeError> {
-        let Plain::Linear(maps) = self.plain() else { return Err(self.mismatch()) };
-        let fused = self.only_rescaled[self.at.index()];
-        let mut sum: Option<Ciphertext> = None;
-        for (input, map) in inputs.iter().zip(maps) {
-            let Some(map) = map else { continue };
-            let input = self.read(input)?;
-            let part =
-                self.evaluator.linear_transform_and_rescale(&input, map, usize::from(fused), self.keys)?;
-            match &mut sum {
-                Some(sum) => self.evaluator.add_assign(sum, &part)?,
-                None => sum = Some(part),
-            }
+        if let Some(value) = self.grouped.remove(&self.at) {
+            return Ok(value);
         }
-        let sum = Arc::new(sum.ok_or_else(|| self.mismatch())?);
-        Ok(if fused { Value::Rescaled(sum) } else { Value::Ciphertext(sum) })
+        let inputs = inputs.iter().map(|input| self.read(input)).collect::<Result<Vec<_>, _>>()?;
+        let value = |c: Ciphertext, fused| {
+            if fused { Value::Rescaled(Arc::new(c)) } else { Value::Ciphertext(Arc::new(c)) }
+        };
+        match self.plain() {
+            Plain::Linear(map) => {
+                let fused = self.only_rescaled[self.at.index()];
+                let input = inputs.first().ok_or_else(|| self.mismatch())?;
+                let primes = usize::from(fused);
+                let result = self.evaluator.linear_transform_and_rescale(input, map, primes, self.keys)?;
+                Ok(value(result, fused))
+            }
+            Plain::Matrix(map) => {
+                let first = self.at.index();
+                let fused = (first..first + map.outputs()).all(|v| self.only_rescaled[v]);
+                let inputs: Vec<&Ciphertext> = inputs.iter().map(AsRef::as_ref).collect();
+                let primes = usize::from(fused);
+                let results = self.evaluator.linear_matrix_and_rescale(&inputs, map, primes, self.keys)?;
+                let members = (first as u32..).map(ValueId);
+                self.grouped.extend(members.zip(results).map(|(v, c)| (v, value(c, fused))));
+                self.grouped.remove(&self.at).ok_or_else(|| self.mismatch())
+            }
+            _ => Err(self.mismatch()),
+        }
     }
 
     fn mul_plain(&mut self, a: &Value, _: PlainId, _: &Step) -> Result<Value, RuntimeError> {

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 
 use he_model::zoo::{Architecture, Recipe, random, random_input};
 use he_model::{Graph, HeModel, Offsets, PlanOptions, Preprocessing, Ranges, SecurityLevel, Shape, plan};
-use he_runtime::client::{KeyBundle, decrypt, encrypt};
+use he_runtime::client::{KeyBundle, decrypt, decrypt_batch, encrypt, encrypt_batch};
 use he_runtime::{Circuit, Server};
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
@@ -92,6 +92,47 @@ fn every_network_on_a_small_insecure_ring() {
             );
         }
     }
+}
+
+#[test]
+fn batches_of_films_on_a_small_insecure_ring() {
+    let mut rng = ChaCha20Rng::seed_from_u64(5);
+    for (architecture, se, films, given, log_n) in [
+        (Architecture::LeNet, false, 2, 2, 11),
+        (Architecture::VggNet, false, 2, 1, 11),
+        (Architecture::ResNet(8), false, 4, 3, 12),
+        (Architecture::ResNet(8), true, 2, 2, 11),
+    ] {
+        let graph = random(&recipe(architecture, 8, 8, se), 2).unwrap();
+        let options = PlanOptions { films, log_ring_degree: Some(log_n), ..insecure(false) };
+        let model = model(graph, &options);
+        let spec = Circuit::new(&model).unwrap().spec;
+        assert_eq!(spec.films(), films);
+        let keys = KeyBundle::generate(&spec, &mut rng).unwrap();
+        let server = Server::new(&model, keys.server).unwrap();
+        let latents: Vec<Vec<f64>> =
+            (0..given).map(|film| random_input(model.graph.input_shape(), film)).collect();
+        let encrypted = encrypt_batch(&spec, &keys.client, &latents, &mut rng).unwrap();
+        let (result, _) = server.run(&encrypted, &mut |_| {}, &AtomicBool::new(false)).unwrap();
+        let got = decrypt_batch(&spec, &keys.client, &result, latents.len()).unwrap();
+        assert_eq!(got.len(), latents.len());
+        for (film, (got, latent)) in got.iter().zip(&latents).enumerate() {
+            let want = model.graph.run(latent).unwrap();
+            let error = got.iter().zip(&want).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+            assert!(error < 2e-2, "{} film {film}: {error:e}", architecture.name());
+        }
+        assert_eq!(decrypt(&spec, &keys.client, &result).unwrap(), got[0]);
+    }
+}
+
+#[test]
+fn tensors_on_several_ciphertexts() {
+    let graph = random(&recipe(Architecture::ResNet(8), 16, 4, false), 2).unwrap();
+    let options = PlanOptions { log_ring_degree: Some(10), ..insecure(false) };
+    let model = model(graph, &options);
+    assert!(Circuit::new(&model).unwrap().spec.input.ciphertexts() > 1, "{:?}", model.plan.packing);
+    let error = run(&model, 1);
+    assert!(error < 2e-2, "{error}");
 }
 
 #[test]

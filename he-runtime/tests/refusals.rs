@@ -6,8 +6,10 @@ use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 
 use he_model::zoo::{Architecture, Recipe, random, random_input};
-use he_model::{HeModel, Offsets, PlanOptions, Preprocessing, Ranges, SecurityLevel, Shape, plan};
-use he_runtime::client::{ClientKeys, KeyBundle, compare_layers, decrypt, encrypt};
+use he_model::{HeModel, Layout, Offsets, PlanOptions, Preprocessing, Ranges, SecurityLevel, Shape, plan};
+use he_runtime::client::{
+    ClientKeys, KeyBundle, compare_layers, decrypt, decrypt_batch, encrypt, encrypt_batch,
+};
 use he_runtime::{Circuit, ClientSpec, EncryptedTensor, PublicKeyFile, RuntimeError, Server, ServerKeys};
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
@@ -69,6 +71,48 @@ fn another_model_key_or_film_is_refused() {
     assert!(matches!(refuse(&[0.0; 5]), RuntimeError::Length { expected: 192, got: 5, .. }));
     assert!(matches!(refuse(&[3.0; 192]), RuntimeError::OutOfRange { .. }));
     assert!(matches!(refuse(&[f64::NAN; 192]), RuntimeError::OutOfRange { .. }));
+}
+
+#[test]
+fn batches_and_layouts_that_do_not_fit_are_refused() {
+    let model = model(1, 3);
+    let spec = Circuit::new(&model).unwrap().spec;
+    let keys = keys(&spec, 1);
+    let x = random_input(spec.input.shape(), 3);
+    let mut rng = ChaCha20Rng::seed_from_u64(9);
+    let most = spec.films();
+    let many = vec![x.clone(); most + 1];
+    let error = encrypt_batch(&spec, &keys.client, &many, &mut rng).unwrap_err();
+    assert!(matches!(error, RuntimeError::Batch { got, .. } if got == most + 1), "{error}");
+    let none: [Vec<f64>; 0] = [];
+    let error = encrypt_batch(&spec, &keys.client, &none, &mut rng).unwrap_err();
+    assert!(matches!(error, RuntimeError::Batch { got: 0, .. }), "{error}");
+    let result = latent(&spec, &keys);
+    let error = decrypt_batch(&spec, &keys.client, &result, most + 1).unwrap_err();
+    assert!(matches!(error, RuntimeError::Batch { .. }), "{error}");
+    // What a service says about a model is not to be trusted.
+    for films in [0, 3, 1 << 20, usize::MAX] {
+        let mut hostile = spec.clone();
+        for layout in [&mut hostile.input, &mut hostile.output] {
+            match layout {
+                Layout::Grid(g) => g.films = films,
+                Layout::Vector { films: f, .. } => *f = films,
+            }
+        }
+        let error = encrypt(&hostile, &keys.client, &x, &mut rng).unwrap_err();
+        assert!(matches!(error, RuntimeError::Layout { what: "latent", .. }), "{error}");
+        let error = decrypt(&hostile, &keys.client, &result).unwrap_err();
+        assert!(matches!(error, RuntimeError::Layout { .. }), "{error}");
+        let mut packed = model.clone();
+        packed.plan.packing.films = films;
+        assert!(Circuit::new(&packed).is_err(), "{films} films");
+    }
+    let mut hostile = spec.clone();
+    hostile.labels.push("one more".into());
+    assert!(matches!(
+        decrypt(&hostile, &keys.client, &result),
+        Err(RuntimeError::Layout { what: "result", .. })
+    ));
 }
 
 #[test]

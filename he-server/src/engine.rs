@@ -134,7 +134,7 @@ impl Engine {
             name: name.clone(),
             spec: spec.clone(),
             logit_range: manifest.logit_range,
-            batch: 1,
+            batch: spec.films(),
             encoder: manifest.encoder.as_ref().map(|e| FileInfo { digest: e.digest.clone(), bytes: e.bytes }),
             card: manifest.card.clone(),
             limits: PublicLimits {

@@ -23,19 +23,21 @@ pub struct ClearInterpreter<'a> {
 }
 
 impl<'a> ClearInterpreter<'a> {
-    /// An interpreter for `program` on a tensor, for walks with other schedules or on top of this one.
+    /// An interpreter for `program` on the tensor of a film, or on those of a batch, one after the other; for walks with other schedules
+    /// or on top of this one.
     ///
     /// # Errors
     /// A tensor of the wrong length.
     pub fn new(program: &'a Program, tensor: &[f64]) -> Result<Self, crate::GraphError> {
         let shape: Shape = program.input.shape();
-        if tensor.len() != shape.len() {
+        let films = tensor.len() / shape.len();
+        if tensor.len() != films * shape.len() || !(1..=program.input.films()).contains(&films) {
             return Err(crate::GraphError::InputLength { expected: shape.len(), got: tensor.len(), shape });
         }
         Ok(Self { program, inputs: program.input.pack(tensor), keep: vec![None; program.instructions.len()] })
     }
 
-    /// Runs `program` on a tensor and returns the output tensor.
+    /// Runs `program` on a tensor and returns the output tensor, that of the first film in a batch.
     ///
     /// # Errors
     /// A tensor of the wrong length, or a program that cannot be scheduled.
@@ -49,13 +51,9 @@ impl<'a> ClearInterpreter<'a> {
     /// A tensor of the wrong length, or a program that cannot be scheduled.
     pub fn run_layers(program: &'a Program, tensor: &[f64]) -> Result<(Vec<f64>, Vec<Vec<f64>>), ModelError> {
         let mut clear = Self::new(program, tensor)?;
-        let plan = ideal(program)?;
         let wanted = program.results.iter().flat_map(|r| &r.values);
         wanted.for_each(|v| clear.keep[v.index()] = Some(vec![]));
-        let outputs = match walk(program, &plan, &mut clear) {
-            Ok(outputs) => outputs,
-            Err(never) => match never {},
-        };
+        let outputs = clear.outputs()?;
         let layers = program.results.iter().map(|r| {
             let slots: Vec<Slots> =
                 r.values.iter().map(|v| clear.keep[v.index()].clone().unwrap_or_default()).collect();
@@ -63,6 +61,25 @@ impl<'a> ClearInterpreter<'a> {
         });
         let layers = layers.collect();
         Ok((program.output.unpack(&outputs), layers))
+    }
+
+    /// Runs `program` on the tensors of a batch, one after the other, and returns the output tensor of each film.
+    ///
+    /// # Errors
+    /// Tensors of the wrong length, or a program that cannot be scheduled.
+    pub fn run_batch(program: &'a Program, tensors: &[f64]) -> Result<Vec<Vec<f64>>, ModelError> {
+        let mut clear = Self::new(program, tensors)?;
+        let outputs = clear.outputs()?;
+        let films = tensors.len() / program.input.shape().len();
+        Ok((0..films).map(|film| program.output.unpack_film(&outputs, film)).collect())
+    }
+
+    fn outputs(&mut self) -> Result<Vec<Slots>, ModelError> {
+        let plan = ideal(self.program)?;
+        match walk(self.program, &plan, self) {
+            Ok(outputs) => Ok(outputs),
+            Err(never) => match never {},
+        }
     }
 
     fn plain(&self, id: PlainId) -> &'a [Complex64] {

@@ -8,7 +8,7 @@ use std::convert::Infallible;
 
 use super::{Interpreter, walk};
 use crate::parameters::RingParameters;
-use crate::program::{GiantSteps, PlainId, Program, Term, ValueId, rounds};
+use crate::program::{GiantSteps, Instruction, PlainId, Program, Term, ValueId, rounds};
 use crate::schedule::{Schedule, Step};
 
 /// Milliseconds of one thread for one limb of N = 2^16 coefficients.
@@ -131,7 +131,8 @@ impl Trace {
             plaintext_values: program.plaintexts.iter().map(|p| p.values.len()).sum(),
             ..Self::default()
         };
-        let mut tracer = Tracer { ring, costs: *costs, trace, layer: 0 };
+        let groups = schedule.groups(program);
+        let mut tracer = Tracer { ring, costs: *costs, trace, layer: 0, program, groups, at: 0 };
         match walk(program, schedule, &mut tracer) {
             Ok(_) => {}
             Err(never) => match never {},
@@ -160,6 +161,11 @@ struct Tracer<'a> {
     costs: Costs,
     trace: Trace,
     layer: usize,
+    program: &'a Program,
+    /// As [`Schedule::groups`] says.
+    groups: Vec<usize>,
+    /// The instruction at work.
+    at: usize,
 }
 
 impl Tracer<'_> {
@@ -208,7 +214,7 @@ impl Interpreter for Tracer<'_> {
     type Error = Infallible;
 
     fn begin(&mut self, at: ValueId, program: &Program) -> Result<(), Infallible> {
-        self.layer = program.layer_of[at.index()] as usize;
+        (self.layer, self.at) = (program.layer_of[at.index()] as usize, at.index());
         Ok(())
     }
 
@@ -217,28 +223,35 @@ impl Interpreter for Tracer<'_> {
         Ok(())
     }
 
-    fn linear(&mut self, inputs: &[&()], terms: &[Term], step: &Step) -> Result<(), Infallible> {
+    fn linear(&mut self, _: &[&()], _: &[Term], step: &Step) -> Result<(), Infallible> {
+        // The whole group at its first member.
+        let maps: Vec<&[Term]> = (self.at..self.groups[self.at])
+            .filter_map(|v| match &self.program.instructions[v] {
+                Instruction::Linear { terms, .. } => Some(terms.as_slice()),
+                _ => None,
+            })
+            .collect();
+        let terms = || maps.iter().copied().flatten();
         let cost = self.key_switch(step.level);
-        let mut babies: Vec<(u32, u32)> = terms.iter().map(|t| (t.input, t.baby)).collect();
+        let mut babies: Vec<(u32, u32)> = terms().map(|t| (t.input, t.baby)).collect();
         babies.sort_unstable();
         babies.dedup();
         babies.retain(|b| b.1 != 0);
         babies.iter().for_each(|b| self.rotation(b.1, step));
-        let mut g = 0;
-        for input in 0..inputs.len() {
-            let giants = GiantSteps::of(terms, input);
-            giants.rotations().into_iter().for_each(|r| self.rotation(r, step));
-            g += giants.count();
-        }
+        let giants = GiantSteps::of(terms());
+        giants.rotations().into_iter().for_each(|r| self.rotation(r, step));
+        let g: usize = maps.iter().map(|terms| giants.count(terms)).sum();
         let b = babies.len();
+        babies.dedup_by_key(|b| b.0);
+        let decomposed = babies.len();
         let layer = self.layer(step);
         layer.hoisted += b;
         layer.rotations += g;
-        layer.products += terms.len();
-        layer.milliseconds += cost.up * (inputs.len() + g) as f64
+        layer.products += terms().count();
+        layer.milliseconds += cost.up * (decomposed + g) as f64
             + cost.inner * (b + g) as f64
-            + cost.product * terms.len() as f64
-            + cost.down * (g + 2 * inputs.len()) as f64;
+            + cost.product * terms().count() as f64
+            + cost.down * (g + 2 * maps.len()) as f64;
         Ok(())
     }
 

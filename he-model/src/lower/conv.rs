@@ -24,11 +24,13 @@ impl Lowering<'_> {
     pub(super) fn conv2d(&mut self, id: NodeId, conv: &Conv2d, x: Tensor) -> Result<Tensor, ModelError> {
         let output = self.graph.node(id).shape();
         let Layout::Grid(grid) = x.layout else { return self.conv_of_vector(id, conv, x) };
-        let dilation = grid.dilation * conv.stride;
         if !conv.stride.is_power_of_two() {
             return Err(self.unsupported(id, "its stride is not a power of two"));
         }
-        let to = Grid { shape: output, dilation, ..grid };
+        let to = self.packing.strided(&grid, output, conv.stride);
+        if self.packing.dense {
+            return self.conv_dense(id, conv, x, &grid, to);
+        }
         if let Some(y) = self.conv_that_rode(id, conv, to) {
             return Ok(y);
         }
@@ -144,8 +146,8 @@ impl Lowering<'_> {
         ) + from.dilation as isize;
         let used = (from.extent().max(to.extent()) / from.lanes) as isize;
         let needed = (used + before).max(beyond) as usize * from.lanes;
-        if needed > from.slots {
-            let reason = format!("image and guard rows take {needed} slots");
+        if needed > from.film_slots() {
+            let reason = format!("image and guard rows take {needed} slots a film");
             return Err(self.does_not_fit(id, reason));
         }
         Ok(())

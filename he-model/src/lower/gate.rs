@@ -27,6 +27,7 @@ impl Lowering<'_> {
     /// Multiplies the channels of an image by a vector that is repeated under every pixel.
     pub(super) fn gate(&mut self, id: NodeId, x: Tensor, gate: Tensor) -> Result<Tensor, ModelError> {
         self.check_gate(id, &x, &gate)?;
+        let gate = self.repeated(gate);
         let mut values = Vec::with_capacity(x.values.len());
         for (v, g) in x.values.iter().zip(&gate.values) {
             let product = self.builder.push(Instruction::Mul(*v, *g));
@@ -49,6 +50,7 @@ impl Lowering<'_> {
             let gate = self.polynomial(p, t);
             return self.gate(id, x, gate);
         }
+        t = self.repeated(t);
         let f = t.factor.clone();
         let [c0, c1, c2, c3] =
             [0, 1, 2, 3].map(|k| move |c: usize| p.channel(c).get(k).copied().unwrap_or(0.0));
@@ -90,7 +92,8 @@ impl Lowering<'_> {
             Layout::Grid(g) => g.period(),
             Layout::Vector { period, .. } => *period,
         };
-        if period(&x.layout) != period(&gate.layout) || matches!(gate.layout, Layout::Grid(_)) {
+        let one_row = !matches!(x.layout, Layout::Grid(g) if g.row_phases > 1);
+        if !one_row || period(&x.layout) != period(&gate.layout) || matches!(gate.layout, Layout::Grid(_)) {
             return Err(self.unsupported(id, "the gate is not repeated like the channels of the image"));
         }
         Ok(())

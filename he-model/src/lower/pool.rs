@@ -2,7 +2,7 @@
 
 use super::{Lowering, Tensor};
 use crate::ModelError;
-use crate::graph::{AvgPool, NodeId};
+use crate::graph::{AvgPool, Bias, Conv2d, NodeId};
 use crate::layout::{Grid, Layout};
 use crate::program::{Instruction, ValueId, rounds};
 
@@ -19,7 +19,10 @@ impl Lowering<'_> {
         }
         let x = if x.is_clean() { x } else { self.clean(x) };
         let shape = self.graph.node(id).shape();
-        let to = Grid { shape, dilation: grid.dilation * pool.stride, ..grid };
+        let to = self.packing.strided(&grid, shape, pool.stride);
+        if self.packing.dense && (grid.ciphertexts() > 1 || to.row_phases > 1 && grid.row_phases > 1) {
+            return self.pool_as_conv(id, pool, x, &grid, to);
+        }
         // A stride multiplies the phases of a cell: channels move between ciphertexts.
         if pool.stride > 1 && grid.ciphertexts() > 1 {
             return self.gathered_pool(pool, &grid, to, x);
@@ -33,6 +36,28 @@ impl Lowering<'_> {
         let n = (pool.kernel * pool.kernel) as f64;
         let factor = x.factor.iter().map(|f| f / n).collect();
         Ok(Tensor { values, layout: Layout::Grid(to), factor, support })
+    }
+
+    /// A mean is a convolution of each channel with itself: one level.
+    fn pool_as_conv(
+        &mut self,
+        id: NodeId,
+        pool: AvgPool,
+        x: Tensor,
+        from: &Grid,
+        to: Grid,
+    ) -> Result<Tensor, ModelError> {
+        let (channels, taps) = (from.shape.channels, pool.kernel * pool.kernel);
+        let conv = Conv2d {
+            out_channels: channels,
+            kernel: [pool.kernel; 2],
+            stride: pool.stride,
+            padding: 0,
+            groups: channels,
+            weight: vec![1.0 / taps as f64; channels * taps],
+            bias: Bias::None,
+        };
+        self.conv_dense(id, &conv, x, from, to)
     }
 
     /// Pools each ciphertext and moves the result into the phase where the wider period expects it: with dilation
@@ -110,9 +135,9 @@ impl Lowering<'_> {
         sum.map_or((v, support.to_vec()), |(v, s, _)| (v, s))
     }
 
-    /// The sum of all periods of slots, in every period.
-    pub(super) fn sum_of_periods(&mut self, v: ValueId, grid: &Grid) -> ValueId {
-        let (step, count) = (grid.period() as u32, grid.slots / grid.period());
+    /// The sum of all periods of a film's slots: in every period where the film is alone, in the first one where it is not.
+    pub(super) fn sum_of_periods(&mut self, v: ValueId, period: usize, grid: &Grid) -> ValueId {
+        let (step, count) = (period as u32, grid.film_slots() / period);
         if count <= 1 {
             return v;
         }
@@ -124,17 +149,21 @@ impl Lowering<'_> {
 
     /// Sums over all cells of the same phase, whether they hold a pixel or zero: every period of slots then holds the
     /// sum of all pixels, a periodic vector.
-    pub(super) fn global_pool(&mut self, x: Tensor) -> Tensor {
-        let Layout::Grid(grid) = x.layout else { return x };
+    pub(super) fn global_pool(&mut self, id: NodeId, x: Tensor) -> Result<Tensor, ModelError> {
+        let Layout::Grid(grid) = x.layout else { return Ok(x) };
+        if grid.row_phases > 1 {
+            return self.gathered_mean(id, &x, &grid);
+        }
         let x = if x.is_clean() { x } else { self.clean(x) };
         let mut values = Vec::with_capacity(x.values.len());
         for v in &x.values {
-            values.push(self.sum_of_periods(*v, &grid));
+            values.push(self.sum_of_periods(*v, grid.period(), &grid));
         }
         let n = (grid.shape.height * grid.shape.width) as f64;
         let features = grid.shape.channels;
-        let layout = Layout::Vector { features, slots: grid.slots, period: grid.period() };
+        let (slots, period, films) = (grid.slots, grid.period(), grid.films);
+        let layout = Layout::Vector { features, slots, period, films };
         let factor = x.factor.iter().map(|f| f / n).collect();
-        Tensor { values, layout, factor, support: vec![] }
+        Ok(Tensor { values, layout, factor, support: vec![] })
     }
 }

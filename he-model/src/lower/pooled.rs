@@ -8,7 +8,8 @@
 //!
 //! Slot t of a row holds channel t mod P (P the period of the grid), and output k gathers in the slots s with s mod P = k: with
 //! r = (t - k) mod P the factor of slot t is needed at s = t - r, so P rotations serve all outputs, split into baby and
-//! giant steps. Rotations by P, 2 P, 4 P .. sum what has gathered, and the result is periodic.
+//! giant steps. Rotations by P, 2 P, 4 P .. sum what has gathered, and the result is periodic; in a batch those sums reach into the next
+//! film, and only the first period of each film holds them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,9 +31,11 @@ pub(super) enum Leaf {
     Tensor(NodeId),
 }
 
-/// One leaf's factors: the value that it reads, slots after which they repeat, and (output, slot, factor).
+/// One leaf's factors: the value that it reads, whether that has imaginary parts, slots after which they repeat, and (output, slot,
+/// factor).
 struct Factors {
     input: ValueId,
+    complex: bool,
     period: usize,
     entries: Vec<(usize, i64, Complex64)>,
 }
@@ -40,7 +43,7 @@ struct Factors {
 /// For each linear layer that merges with the mean before it, what it reads.
 pub(super) fn find(graph: &Graph, packing: &Packing) -> Vec<Option<Vec<Leaf>>> {
     let readers = graph.readers();
-    if !packing.row_copies || packing.precise {
+    if !(packing.row_copies || packing.dense) || packing.precise {
         return vec![None; readers.len()];
     }
     let grids = grids(graph, packing);
@@ -53,10 +56,22 @@ pub(super) fn find(graph: &Graph, packing: &Packing) -> Vec<Option<Vec<Leaf>>> {
         }
         let below = graph.node(pool).inputs()[0];
         let grid = grids[below.0]?;
-        let fits = grid.ciphertexts() == 1 && linear.outputs <= grid.period();
+        let output = graph.output() == NodeId(i);
+        let fits = if packing.dense {
+            // Beside a gate the vector has to be repeated as the image is.
+            gathered_period(&grid, linear.outputs) <= grid.film_slots()
+                && (output || linear.outputs <= grid.period() || grid.row_phases > 1)
+        } else {
+            grid.ciphertexts() == 1 && linear.outputs <= grid.period()
+        };
         fits.then(|| collect(graph, &grids, &single, below))
     };
     (0..readers.len()).map(leaves).collect()
+}
+
+/// Slots after which the outputs of a matrix of means repeat: the period of the image, if they fit.
+fn gathered_period(grid: &Grid, outputs: usize) -> usize {
+    grid.period().max(outputs.next_power_of_two())
 }
 
 fn collect(graph: &Graph, grids: &[Option<Grid>], single: &dyn Fn(NodeId) -> bool, id: NodeId) -> Vec<Leaf> {
@@ -80,12 +95,11 @@ fn collect(graph: &Graph, grids: &[Option<Grid>], single: &dyn Fn(NodeId) -> boo
 }
 
 /// Where each node's image will lie.
-fn grids(graph: &Graph, packing: &Packing) -> Vec<Option<Grid>> {
+pub(super) fn grids(graph: &Graph, packing: &Packing) -> Vec<Option<Grid>> {
     let mut grids: Vec<Option<Grid>> = Vec::with_capacity(graph.nodes().len());
     for node in graph.nodes() {
         let shape = node.shape();
-        let below =
-            |by: usize| grids[node.inputs()[0].0].map(|g| Grid { shape, dilation: g.dilation * by, ..g });
+        let below = |by: usize| grids[node.inputs()[0].0].map(|g| packing.strided(&g, shape, by));
         let grid = match node.op() {
             Op::Input { .. } => (!shape.is_vector()).then(|| packing.grid(shape)),
             Op::Conv2d(c) => below(c.stride),
@@ -105,21 +119,17 @@ impl Lowering<'_> {
         linear: &Linear,
         leaves: &[Leaf],
     ) -> Result<Tensor, ModelError> {
-        let is_output = self.graph.output() == id;
-        let hint = self.hints[id.0].clone();
-        let stored = |o: usize| hint.as_ref().map_or(1.0, |h| h[o]);
-        // Only real parts of the output are read; everything else takes twice the real part.
-        let half = if is_output { 1.0 } else { 0.5 };
         let (mut parts, mut bias) = (vec![], linear.bias.clone());
         let mut grid = None;
         for leaf in leaves {
-            let (part, from) = match *leaf {
+            let from = match *leaf {
                 Leaf::Tensor(node) => {
                     let x = self.tensor(node);
                     let Layout::Grid(from) = x.layout else {
                         return Err(self.unsupported(id, "the mean of what is not an image"));
                     };
-                    (self.factors_of_tensor(linear, &x, &from), from)
+                    parts.extend(factors_of_tensor(linear, &x, &from));
+                    from
                 }
                 Leaf::Conv(node) => {
                     let graph = self.graph;
@@ -134,57 +144,66 @@ impl Lowering<'_> {
                     let Some(part) = self.factors_of_conv(linear, conv, &x, &from) else {
                         return Err(self.unsupported(id, "row copies for which there is no room"));
                     };
-                    (part, from)
+                    parts.push(part);
+                    from
                 }
             };
-            parts.push(part);
             grid.get_or_insert(from);
         }
         let Some(grid) = grid else { return Err(self.unsupported(id, "a mean of nothing")) };
+        Ok(self.gathered(id, parts, &bias, &grid))
+    }
+
+    /// The mean of each channel of an image whose rows hold channels of one pixel.
+    pub(super) fn gathered_mean(
+        &mut self,
+        id: NodeId,
+        x: &Tensor,
+        from: &Grid,
+    ) -> Result<Tensor, ModelError> {
+        let channels = from.shape.channels;
+        if gathered_period(from, channels) > from.film_slots() {
+            return Err(self.does_not_fit(id, format!("the means of {channels} channels")));
+        }
+        let weight = (0..channels * channels).map(|i| f64::from(u8::from(i % (channels + 1) == 0))).collect();
+        let identity = Linear { outputs: channels, weight, bias: vec![0.0; channels] };
+        Ok(self.gathered(id, factors_of_tensor(&identity, x, from), &identity.bias, from))
+    }
+
+    /// The sum of all parts, in every period of slots.
+    fn gathered(&mut self, id: NodeId, parts: Vec<Factors>, bias: &[f64], grid: &Grid) -> Tensor {
+        let is_output = self.graph.output() == id;
+        let hint = self.hints[id.0].clone();
+        let stored = |o: usize| hint.as_ref().map_or(1.0, |h| h[o]);
+        // Only real parts of the output are read; everything else takes twice the real part.
+        let complex = parts.iter().any(|p| p.complex);
+        let half = if is_output || !complex { 1.0 } else { 0.5 };
         let largest =
             parts.iter().flat_map(|p| &p.entries).fold(0.0f64, |m, (o, _, v)| m.max(v.norm() * stored(*o)));
         // Means have small factors, and plaintexts round to multiples of one number. Half of the gain that would make the factors
         // of size 1 goes here, the other half stays for the next matrix; the output has to have the factor 1.
         let gain = if is_output || largest == 0.0 { 1.0 } else { (-largest.log2() / 2.0).round().exp2() };
+        let period = gathered_period(grid, bias.len());
         let sums = parts
             .into_iter()
-            .map(|part| self.gather(part, grid.period(), |o| half * gain * stored(o)))
+            .map(|part| self.gather(part, grid, period, |o| half * gain * stored(o)))
             .collect::<Vec<_>>();
         let mut sum = sums[0];
         for part in &sums[1..] {
             sum = self.builder.push(Instruction::Add(sum, *part));
         }
         sum = self.builder.push(Instruction::Rescale(sum));
-        sum = self.sum_of_periods(sum, &grid);
-        if !is_output {
+        sum = self.sum_of_periods(sum, period, grid);
+        if !is_output && complex {
             let conjugate = self.builder.push(Instruction::Conjugate(sum));
             sum = self.builder.push(Instruction::Add(sum, conjugate));
         }
-        let layout = Layout::Vector { features: linear.outputs, slots: grid.slots, period: grid.period() };
+        let (features, slots, films) = (bias.len(), grid.slots, grid.films);
+        let layout = Layout::Vector { features, slots, period, films };
         let mut y = Tensor::unit(vec![sum], layout);
         self.add_constant(&mut y, |c, _| gain * stored(c) * bias[c]);
-        y.factor = (0..linear.outputs).map(|c| 1.0 / (gain * stored(c))).collect();
-        Ok(y)
-    }
-
-    fn factors_of_tensor(&self, linear: &Linear, x: &Tensor, from: &Grid) -> Factors {
-        let (shape, row) = (from.shape, from.cell(1, 0) as usize * from.lanes);
-        let n = (shape.height * shape.width) as f64;
-        // Where no row of cells is left over, or those are empty, all rows have the same factors.
-        let rows = shape.height * row;
-        let rest = x.support[0].iter().skip(rows / from.lanes).all(|cell| !cell);
-        let periodic = row.is_power_of_two() && rest;
-        let (period, height) = if periodic { (row, 1) } else { (from.slots, shape.height) };
-        let mut entries = vec![];
-        for k in 0..linear.outputs {
-            for c in 0..shape.channels {
-                let w = linear.weight[k * shape.channels + c] * x.factor[c] / n;
-                for (y, column) in (0..height).flat_map(|y| (0..shape.width).map(move |x| (y, x))) {
-                    entries.push((k, from.slot(c, y, column).1 as i64, w.into()));
-                }
-            }
-        }
-        Factors { input: x.values[0], period, entries }
+        y.factor = (0..features).map(|c| 1.0 / (gain * stored(c))).collect();
+        y
     }
 
     fn factors_of_conv(
@@ -228,18 +247,20 @@ impl Lowering<'_> {
             }
         }
         let input = self.copy_rows(x.values[0], from, &copies);
-        Some(Factors { input, period: copies.row as usize, entries })
+        Some(Factors { input, complex: true, period: copies.row as usize, entries })
     }
 
     /// The map that gathers output k in the slots s with s mod P = k.
-    fn gather(&mut self, part: Factors, period: usize, scale: impl Fn(usize) -> f64) -> ValueId {
+    fn gather(&mut self, part: Factors, grid: &Grid, period: usize, scale: impl Fn(usize) -> f64) -> ValueId {
         let (p, slots) = (period as i64, self.packing.slots as i64);
-        let by = |t: i64, k: usize| (t - k as i64).rem_euclid(p);
-        let offsets: BTreeSet<(i64, i64)> = part.entries.iter().map(|(k, t, _)| (0, by(*t, *k))).collect();
+        let moves = Moves::new(&part, grid, p);
+        let offsets: BTreeSet<(i64, i64)> =
+            part.entries.iter().map(|(k, t, _)| (0, moves.by(*t, *k) - moves.least)).collect();
         let split = self.split(&offsets, 0, 1);
         let mut plains: BTreeMap<(i64, i64), Vec<Complex64>> = BTreeMap::new();
         for (k, t, v) in part.entries {
-            let (baby, giant) = split.split((0, by(t, k)));
+            let (baby, giant) = split.split((0, moves.by(t, k) - moves.least));
+            let baby = baby + moves.least;
             let plain = plains.entry((giant, baby)).or_insert_with(|| vec![Complex64::ZERO; part.period]);
             plain[(t - baby).rem_euclid(part.period as i64) as usize] += v * scale(k);
         }
@@ -253,6 +274,63 @@ impl Lowering<'_> {
             .collect();
         self.builder.push(Instruction::Linear { inputs: vec![part.input], terms, scale: PlainScale::Fill })
     }
+}
+
+/// By how much the values of a tensor are moved to be gathered.
+struct Moves {
+    period: i64,
+    /// Where the values of a film begin and how many periods one row of factors has, in a batch.
+    film: Option<(i64, i64)>,
+    /// The smallest move.
+    least: i64,
+}
+
+impl Moves {
+    fn new(part: &Factors, grid: &Grid, period: i64) -> Self {
+        let slots = || part.entries.iter().map(|(_, t, _)| *t);
+        let first = slots().min().unwrap_or(0).div_euclid(period) * period;
+        let film = (grid.films > 1).then_some((first, (part.period as i64 / period).max(1)));
+        let mut moves = Self { period, film, least: 0 };
+        moves.least = part.entries.iter().map(|(k, t, _)| moves.by(*t, *k)).min().unwrap_or(0);
+        moves
+    }
+
+    /// The move from slot t to one that gathers output k. Alone in the ciphertext a film may go around its end; in
+    /// a batch it must not reach the next film, so values at its ends take the nearest slot inside.
+    fn by(&self, t: i64, k: usize) -> i64 {
+        let k = k as i64;
+        match self.film {
+            None => (t - k).rem_euclid(self.period),
+            Some((first, periods)) => {
+                let to = (t - first - k).div_euclid(self.period).clamp(0, periods - 1);
+                t - (k + to * self.period)
+            }
+        }
+    }
+}
+
+/// The factors of each ciphertext of a tensor.
+fn factors_of_tensor(linear: &Linear, x: &Tensor, from: &Grid) -> Vec<Factors> {
+    let (shape, row) = (from.shape, from.cell(1, 0) as usize * from.lanes);
+    let n = (shape.height * shape.width) as f64;
+    // Where no row of cells is left over, or those are empty, all rows have the same factors.
+    let (used, film) = (shape.height * row / from.lanes, from.film_slots() / from.lanes);
+    let mut films = x.support.iter().flat_map(|support| support.chunks(film));
+    let rest = films.all(|film| film.iter().skip(used).all(|cell| !cell));
+    let periodic = row.is_power_of_two() && rest;
+    let (period, height) = if periodic { (row, 1) } else { (from.film_slots(), shape.height) };
+    let part = |input: &ValueId| Factors { input: *input, complex: false, period, entries: vec![] };
+    let mut parts: Vec<Factors> = x.values.iter().map(part).collect();
+    for k in 0..linear.outputs {
+        for c in 0..shape.channels {
+            let w = linear.weight[k * shape.channels + c] * x.factor[c] / n;
+            for (y, column) in (0..height).flat_map(|y| (0..shape.width).map(move |x| (y, x))) {
+                let (ciphertext, slot) = from.slot(c, y, column);
+                parts[ciphertext].entries.push((k, slot as i64, w.into()));
+            }
+        }
+    }
+    parts
 }
 
 /// What the convolution's bias contributes: the matrix of its mean.

@@ -56,13 +56,13 @@ impl Shape {
         let lanes = from.lanes as i64;
         let block = from.shape.width as i64 * from.period() as i64;
         let row = from.cell(1, 0) as i64 * lanes;
-        let (height, slots) = (from.shape.height as i64, from.slots as i64);
+        let (height, slots) = (from.shape.height as i64, from.film_slots() as i64);
         let taps = match (conv.kernel, conv.padding) {
             ([3, 3], 1) => 3,
             ([1, 1], 0) => 1,
             _ => return None,
         };
-        let single = from.ciphertexts() == 1 && to.ciphertexts() == 1;
+        let single = [from, to].iter().all(|g| g.ciphertexts() == 1 && g.row_phases == 1);
         let whole = to.shape.width * conv.stride == from.shape.width;
         let out_row = row * conv.stride as i64;
         if !single || !whole || !(out_row as usize).is_power_of_two() || height * row > slots {
@@ -226,8 +226,9 @@ impl<'a> Lowering<'a> {
             let mut mask = vec![Complex64::ZERO; from.slots];
             let height = from.shape.height as i64;
             for y in (0..height).filter(|y| (0..height).contains(&(y + copy.row))) {
-                for j in 0..shape.block {
-                    mask[(y * shape.row + start + j).rem_euclid(slots) as usize] = one;
+                for (film, j) in (0..from.films).flat_map(|film| (0..shape.block).map(move |j| (film, j))) {
+                    let at = (film * from.film_slots()) as i64 + y * shape.row + start + j;
+                    mask[at.rem_euclid(slots) as usize] = one;
                 }
             }
             let plain = self.builder.plain(mask);
