@@ -52,5 +52,7 @@ pub use error::{Result, TrainError};
 pub use progress::{Progress, Terminal};
 pub use session::Session;
 pub use sweep::Sweep;
-pub use test_report::{Baseline, LayerRange, TestReport, test_report, with_intervals};
+pub use test_report::{
+    Baseline, FilmPair, LayerRange, TestReport, reconstruct_test_films, test_report, with_intervals,
+};
 pub use vqgan_stage::{VqganFigures, VqganReport, load_vqgan, train_vqgan};

@@ -20,7 +20,7 @@ use crate::{
     Config, Result, Session, TrainError, VqganFigures,
     classifier_stage::{LoadedClassifier, evaluate, load_classifier, logits, ranges},
     files::write_atomically,
-    films::Films,
+    films::{Films, to_pixels},
     sampler::derived_seed,
     vqgan_stage::{evaluate_vqgan, load_vqgan},
 };
@@ -149,15 +149,47 @@ pub fn with_intervals(
     Ok((metrics, intervals))
 }
 
-fn reconstruction(config: &Config, model: &Path, device: &Device) -> Result<(VqganFigures, Baseline)> {
+/// A film and its reconstruction, each row-major with values in `[0, 1]`.
+pub type FilmPair = (Vec<f32>, Vec<f32>);
+
+/// Reconstructs the test films with the VQGAN of a run: the figures over all of them, and `pictured` of the films with their
+/// reconstructions, evenly spread over the split.
+///
+/// # Errors
+///
+/// The VQGAN is missing or does not fit the data, a film cannot be read, or there are no test films.
+pub fn reconstruct_test_films(
+    config: &Config,
+    session: &Session<'_>,
+    pictured: usize,
+) -> Result<(VqganFigures, Vec<FilmPair>)> {
+    let device = config.run.device()?;
     let dataset = Arc::new(FilmDataset::open(&config.data)?);
-    let split = |split| match dataset.indices(split) {
+    let test = films_of(&dataset, Split::Test)?;
+    let films = Films::new(Arc::clone(&dataset));
+    let (shape, net) = load_vqgan(&session.vqgan_model(), &device)?;
+    let (figures, _) = evaluate_vqgan(&net, true, &films, &test, shape.codes)?;
+    let mut pairs = Vec::new();
+    for film in spread(&test, pictured.min(test.len())) {
+        let reconstruction = to_pixels(net.reconstruct(films.tensor(&[film], &device)?, true).film);
+        pairs.push((films.pixels(&[film])?, reconstruction.into_iter().next().unwrap_or_default()));
+    }
+    Ok((figures, pairs))
+}
+
+/// The films of a split, at least one.
+fn films_of(dataset: &FilmDataset, split: Split) -> Result<Vec<usize>> {
+    match dataset.indices(split) {
         films if films.is_empty() => {
             Err(TrainError::EmptySplit { split, advice: "check data.limits and the data set's own lists" })
         }
         films => Ok(films),
-    };
-    let (train, test) = (split(Split::Train)?, split(Split::Test)?);
+    }
+}
+
+fn reconstruction(config: &Config, model: &Path, device: &Device) -> Result<(VqganFigures, Baseline)> {
+    let dataset = Arc::new(FilmDataset::open(&config.data)?);
+    let (train, test) = (films_of(&dataset, Split::Train)?, films_of(&dataset, Split::Test)?);
     let films = Films::new(Arc::clone(&dataset));
     let (shape, net) = load_vqgan(model, device)?;
     let (figures, _) = evaluate_vqgan(&net, true, &films, &test, shape.codes)?;

@@ -63,6 +63,8 @@ pub enum Command {
         #[command(subcommand)]
         what: BenchCommand,
     },
+    /// Run a study: every cell of a table of the paper from films to ciphertexts, with tables and figures at the end.
+    Ablate(AblateArguments),
     /// Put model, encoder and model card of a run into one folder: what a clinic and a service need.
     Package(PackageArguments),
     /// Show a model package, after checking every digest in it.
@@ -109,6 +111,57 @@ pub struct SimulateArguments {
     /// Held-out films to simulate.
     #[arg(long, default_value_t = 4, value_name = "N")]
     pub films: usize,
+}
+
+/// Arguments of `ablate`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub struct AblateArguments {
+    /// What else to do with studies.
+    #[command(subcommand)]
+    pub action: Option<AblateCommand>,
+    /// Study file (TOML); `configs/ablation/` holds those of the paper, each in a quick and a full size.
+    #[arg(long, short, value_name = "FILE", required = true)]
+    pub config: Option<PathBuf>,
+    /// Films to use instead of the study's: an NIH folder, a `.npz` in the layout of MedMNIST, a folder.
+    #[arg(long, value_name = "PATH")]
+    pub data: Option<PathBuf>,
+    /// Override one value of every run, for example `--set encrypted.films=4`. Can be given several times.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub overrides: Vec<String>,
+    /// Folder of the study: records, tables, figures, report; `runs/ablation/NAME` unless given.
+    #[arg(long, short, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Folder of finished stages, which studies share; `runs/ablation/cache` unless given.
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+    /// Run only part i of n, counted from 0, for example `--shard 0/4`.
+    #[arg(long, value_name = "I/N")]
+    pub shard: Option<crate::ablate::Shard>,
+    /// Print what would run, what is done, and what the rest is expected to take; run nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// For the plan: how many times faster this machine trains than the two cores that the estimates come from.
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
+    pub speed: f64,
+}
+
+/// What else can be done with studies.
+#[derive(Debug, Subcommand)]
+pub enum AblateCommand {
+    /// Gather the runs of shards, and write tables, figures and report of all of them.
+    Report(AblateReportArguments),
+}
+
+/// Arguments of `ablate report`.
+#[derive(Debug, Args)]
+pub struct AblateReportArguments {
+    /// Folders of one study, as `ablate` wrote them.
+    #[arg(value_name = "DIR", required = true)]
+    pub folders: Vec<PathBuf>,
+    /// Folder for the merged study; the first one unless given.
+    #[arg(long, short, value_name = "DIR")]
+    pub out: Option<PathBuf>,
 }
 
 /// What can be measured.

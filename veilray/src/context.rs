@@ -44,6 +44,12 @@ impl Context {
         Ok(Self { progress, interrupt, quiet })
     }
 
+    /// A context that says nothing and that nobody interrupts, for tests.
+    #[cfg(test)]
+    pub fn quiet() -> Self {
+        Self { progress: Box::new(()), interrupt: Arc::default(), quiet: true }
+    }
+
     /// The listener.
     pub fn progress(&self) -> &dyn Progress {
         self.progress.as_ref()

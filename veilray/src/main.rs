@@ -4,6 +4,7 @@
 //! lies, `report` the page at the end. Errors reach the user as one plain message with its causes, and a non-zero
 //! exit status: 1 for an error, 130 after an interrupt.
 
+mod ablate;
 mod cli;
 mod context;
 mod report;
@@ -15,7 +16,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use cli::{BenchCommand, Cli, ClientCommand, Command, DataCommand, TrainCommand};
+use cli::{AblateCommand, BenchCommand, Cli, ClientCommand, Command, DataCommand, TrainCommand};
 use context::{Context, Interrupted};
 
 /// Exit status after Ctrl-C, as shells expect it.
@@ -67,6 +68,10 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             stages::bench::he(&context, &arguments, cli.threads)
         }
         Command::Bench { what: BenchCommand::Part(arguments) } => stages::bench::part(&context, &arguments),
+        Command::Ablate(arguments) => match &arguments.action {
+            Some(AblateCommand::Report(arguments)) => ablate::report(arguments),
+            None => ablate::run(&context, &arguments),
+        },
         Command::Package(arguments) => stages::package::package(&context, &arguments),
         Command::Inspect(arguments) => stages::package::inspect(&arguments),
         Command::Serve { arguments } => stages::serve::run(&context, &arguments),

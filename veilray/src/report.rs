@@ -4,7 +4,10 @@
 //! made. Pictures are embedded as PNG data URIs, charts as inline SVG, and every text is escaped.
 
 pub mod chart;
+pub mod figure;
+pub mod formats;
 pub mod picture;
+pub mod raster;
 
 use std::fmt::Write as _;
 
@@ -44,6 +47,10 @@ pub struct Section {
     pub charts: Vec<Chart>,
     /// Rows of pictures.
     pub pictures: Vec<PictureRow>,
+    /// Figures that are drawn already, as `<svg>` elements.
+    pub drawings: Vec<String>,
+    /// Texts that are shown as they are: heading and lines.
+    pub listings: Vec<(String, String)>,
 }
 
 /// A whole report.
@@ -66,10 +73,10 @@ th,td{padding:.22rem .7rem;white-space:nowrap;border-bottom:1px solid #eaeef2;te
 th:first-child,td:first-child{text-align:left}th{background:#f6f8fa}\
 figure{display:inline-block;margin:.3rem .6rem .3rem 0;text-align:center;vertical-align:top}\
 figcaption{font-size:.8rem;color:#57606a}figure img{width:160px;height:160px;image-rendering:pixelated;background:#000}\
-.row{margin-bottom:.5rem}.row>b{display:block;font-weight:600;font-size:.9rem}.charts svg{max-width:34rem;height:auto}";
+.row{margin-bottom:.5rem}.row>b{display:block;font-weight:600;font-size:.9rem}pre{background:#f6f8fa;padding:.8rem;overflow-x:auto;font-size:.8rem}.charts svg{max-width:100%;height:auto}";
 
 /// `text` with the five characters that HTML treats specially escaped.
-fn escape(text: &str) -> String {
+pub fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
         match character {
@@ -164,8 +171,15 @@ impl Section {
             }
             out.push_str("</div>\n");
         }
+        if !self.drawings.is_empty() {
+            let _ = writeln!(out, "<div class=\"charts\">{}</div>", self.drawings.concat());
+        }
         for table in &self.tables {
             out.push_str(&table.to_html());
+        }
+        for (heading, lines) in &self.listings {
+            let (heading, lines) = (escape(heading), escape(lines));
+            let _ = writeln!(out, "<details><summary>{heading}</summary><pre>{lines}</pre></details>");
         }
         out
     }

@@ -25,7 +25,7 @@ pub struct Chart {
 }
 
 /// Distinct, colour-blind-safe line colours (Okabe and Ito).
-const COLOURS: [RGBColor; 6] = [
+pub const COLOURS: [RGBColor; 6] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
     RGBColor(0, 158, 115),

@@ -1,0 +1,244 @@
+//! Figures over categories (f = 2, 4, 8, 16; the names of networks): points with deviations, a linear or logarithmic axis, as SVG
+//! and PNG from the same drawing.
+
+use plotters::coord::Shift;
+use plotters::prelude::*;
+
+use super::chart::COLOURS;
+use super::raster::{Canvas, CanvasBackend};
+
+/// A value with its deviation, where it was measured more than once.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Point {
+    /// The value.
+    pub value: f64,
+    /// Its standard deviation; 0 where there is none.
+    pub deviation: f64,
+}
+
+/// Points of the same kind, one for each category; absent where there is no result.
+#[derive(Debug, Clone)]
+pub struct Series {
+    /// Name in the legend.
+    pub name: String,
+    /// The points.
+    pub points: Vec<Option<Point>>,
+}
+
+/// A figure.
+#[derive(Debug, Clone)]
+pub struct Figure {
+    /// Its file name, without extension.
+    pub name: String,
+    /// Title above it.
+    pub title: String,
+    /// Name of the horizontal axis.
+    pub x_label: String,
+    /// The categories.
+    pub categories: Vec<String>,
+    /// Name of the vertical axis.
+    pub y_label: String,
+    /// Whether the vertical axis is logarithmic; values that are not positive are left out then.
+    pub is_logarithmic: bool,
+    /// Whether neighbouring categories are joined by lines, which says that they have an order.
+    pub is_ordered: bool,
+    /// The points.
+    pub series: Vec<Series>,
+}
+
+const HEIGHT: u32 = 340;
+/// The narrowest figure, and the width of a category.
+const WIDTH: u32 = 520;
+const CATEGORY_WIDTH: u32 = 64;
+
+impl Figure {
+    /// Whether there is a point to draw.
+    pub fn has_points(&self) -> bool {
+        self.drawn().next().is_some()
+    }
+
+    /// All points that can be drawn.
+    fn drawn(&self) -> impl Iterator<Item = Point> + '_ {
+        let fits = |p: &Point| p.value.is_finite() && (!self.is_logarithmic || p.value > 0.0);
+        self.series.iter().flat_map(|s| s.points.iter().flatten()).copied().filter(fits)
+    }
+
+    fn size(&self) -> (u32, u32) {
+        (WIDTH.max(self.categories.len() as u32 * CATEGORY_WIDTH + 110), HEIGHT)
+    }
+
+    /// The figure as an `<svg>` element; empty without a point.
+    pub fn to_svg(&self) -> String {
+        let mut svg = String::new();
+        if self.has_points() {
+            let area = SVGBackend::with_string(&mut svg, self.size()).into_drawing_area();
+            if self.draw(&area).is_none() {
+                drop(area);
+                return String::new();
+            }
+        }
+        svg
+    }
+
+    /// The figure as PNG; empty without a point.
+    pub fn to_png(&self) -> Vec<u8> {
+        let (width, height) = self.size();
+        let mut canvas = Canvas::new(width, height);
+        let is_drawn = {
+            let area = CanvasBackend(&mut canvas).into_drawing_area();
+            self.has_points() && self.draw(&area).is_some()
+        };
+        if is_drawn { canvas.to_png() } else { Vec::new() }
+    }
+
+    fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Option<()> {
+        area.fill(&WHITE).ok()?;
+        let x = -1..self.categories.len() as i32;
+        let ends = |p: Point| [p.value - p.deviation, p.value, p.value + p.deviation];
+        let values = self.drawn().flat_map(ends).filter(|v| !self.is_logarithmic || *v > 0.0);
+        let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));
+        let mut builder = ChartBuilder::on(area);
+        builder
+            .caption(&self.title, ("sans-serif", 16))
+            .margin(12)
+            .x_label_area_size(40)
+            .y_label_area_size(64);
+        if self.is_logarithmic {
+            let y = (low / 1.5)..(high * 1.5);
+            self.draw_on(builder.build_cartesian_2d(x, y.log_scale()).ok()?)?;
+        } else {
+            let margin = if high > low { 0.08 * (high - low) } else { high.abs().max(1e-3) * 0.1 };
+            self.draw_on(builder.build_cartesian_2d(x, (low - margin)..(high + margin)).ok()?)?;
+        }
+        area.present().ok()
+    }
+
+    fn draw_on<'a, B, Y>(
+        &self,
+        mut chart: ChartContext<'a, B, Cartesian2d<plotters::coord::types::RangedCoordi32, Y>>,
+    ) -> Option<()>
+    where
+        B: DrawingBackend + 'a,
+        Y: Ranged<ValueType = f64> + plotters::coord::ranged1d::ValueFormatter<f64>,
+    {
+        let name = |index: &i32| {
+            usize::try_from(*index).ok().and_then(|i| self.categories.get(i)).cloned().unwrap_or_default()
+        };
+        chart
+            .configure_mesh()
+            .x_desc(&self.x_label)
+            .y_desc(&self.y_label)
+            .x_labels(self.categories.len() + 2)
+            .y_labels(8)
+            .x_label_formatter(&name)
+            .y_label_formatter(&|value| short(*value))
+            .label_style(("sans-serif", 12))
+            .axis_desc_style(("sans-serif", 13))
+            .light_line_style(WHITE)
+            .bold_line_style(RGBColor(225, 228, 232))
+            .draw()
+            .ok()?;
+        for (index, series) in self.series.iter().enumerate() {
+            let colour = COLOURS[index % COLOURS.len()];
+            let points: Vec<(i32, Point)> =
+                (0..).zip(&series.points).filter_map(|(x, p)| Some((x, (*p)?))).collect();
+            let points = points
+                .into_iter()
+                .filter(|(_, p)| p.value.is_finite() && (!self.is_logarithmic || p.value > 0.0));
+            let points: Vec<(i32, Point)> = points.collect();
+            if self.is_ordered {
+                let line = points.iter().map(|(x, p)| (*x, p.value));
+                chart.draw_series(LineSeries::new(line, colour.stroke_width(2))).ok()?;
+            }
+            let bars = points
+                .iter()
+                .filter(|(_, p)| p.deviation > 0.0 && (!self.is_logarithmic || p.value > p.deviation));
+            let bars = bars.map(|(x, p)| {
+                PathElement::new(
+                    [(*x, p.value - p.deviation), (*x, p.value + p.deviation)],
+                    colour.stroke_width(1),
+                )
+            });
+            chart.draw_series(bars).ok()?;
+            let dots = points.iter().map(|(x, p)| Circle::new((*x, p.value), 4, colour.filled()));
+            let drawn = chart.draw_series(dots).ok()?;
+            if self.series.len() > 1 {
+                drawn.label(&series.name).legend(move |(x, y)| Circle::new((x + 8, y), 4, colour.filled()));
+            }
+        }
+        if self.series.len() > 1 {
+            chart
+                .configure_series_labels()
+                .position(SeriesLabelPosition::UpperRight)
+                .label_font(("sans-serif", 12))
+                .background_style(WHITE.mix(0.8))
+                .border_style(RGBColor(208, 215, 222))
+                .draw()
+                .ok()?;
+        }
+        Some(())
+    }
+}
+
+/// A number on an axis: no more digits than it needs.
+fn short(value: f64) -> String {
+    let size = value.abs();
+    if size >= 1e6 {
+        format!("{:.1}M", value / 1e6)
+    } else if size >= 1e4 {
+        format!("{:.0}k", value / 1e3)
+    } else if size >= 100.0 || value == 0.0 {
+        format!("{value:.0}")
+    } else if size >= 10.0 {
+        format!("{value:.1}")
+    } else if size >= 0.01 {
+        format!("{value:.2}")
+    } else {
+        format!("{value:.0e}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figure(is_logarithmic: bool, values: &[Option<f64>]) -> Figure {
+        let point = |value: &Option<f64>| value.map(|value| Point { value, deviation: 0.1 });
+        Figure {
+            name: "time".into(),
+            title: "time".into(),
+            x_label: "f".into(),
+            categories: (1..=values.len()).map(|k| format!("f = {}", 1 << k)).collect(),
+            y_label: "seconds".into(),
+            is_logarithmic,
+            is_ordered: true,
+            series: vec![Series { name: "encrypted".into(), points: values.iter().map(point).collect() }],
+        }
+    }
+
+    #[test]
+    fn a_figure_is_drawn_twice_from_the_same_points() {
+        for logarithmic in [false, true] {
+            let figure = figure(logarithmic, &[Some(100.0), Some(10.0), None, Some(1.0)]);
+            let svg = figure.to_svg();
+            assert!(svg.starts_with("<svg") && svg.contains("f = 16"), "{svg}");
+            assert_eq!(svg.matches("<circle").count(), 3, "a category without a result has no point");
+            let png = image::load_from_memory(&figure.to_png()).expect("a PNG").to_rgb8();
+            let is_blue = |p: &image::Rgb<u8>| p.0 == [0, 114, 178];
+            assert!(png.pixels().filter(|p| is_blue(p)).count() > 300, "points and lines are there");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_drawn_is_left_out() {
+        assert!(figure(true, &[Some(0.0), Some(-1.0), Some(f64::NAN)]).to_svg().is_empty());
+        assert!(figure(false, &[None, None]).to_png().is_empty());
+        assert!(!figure(false, &[Some(3.0), Some(3.0)]).to_svg().is_empty(), "a constant is drawn");
+    }
+
+    #[test]
+    fn numbers_on_an_axis_are_short() {
+        let shown = [0.0, 0.5, 12.3, 250.0, 12_000.0, 2_500_000.0, 1e-4].map(short);
+        assert_eq!(shown, ["0", "0.50", "12.3", "250", "12k", "2.5M", "1e-4"]);
+    }
+}
