@@ -85,7 +85,7 @@ fn charts(outline: &Outline, records: &[Record]) -> Vec<Figure> {
             axis("time", "Time for one film on ciphertexts", "seconds", true),
             &[
                 ("measured", |r| median(&r.results.encrypted.as_ref()?.result.seconds)),
-                ("predicted, one thread", |r| Some(r.results.export.as_ref()?.result.predicted_seconds)),
+                ("predicted for one thread", |r| Some(r.results.export.as_ref()?.result.predicted_seconds)),
             ],
         ),
         chart(

@@ -3,9 +3,10 @@
 
 use plotters::coord::Shift;
 use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::chart::COLOURS;
-use super::raster::{Canvas, CanvasBackend};
+use super::raster::{Canvas, CanvasBackend, text_size};
 
 /// A value with its deviation, where it was measured more than once.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -46,7 +47,9 @@ pub struct Figure {
     pub series: Vec<Series>,
 }
 
-const HEIGHT: u32 = 340;
+const HEIGHT: u32 = 360;
+/// Height of title and legend.
+const HEAD: u32 = 50;
 /// The narrowest figure, and the width of a category.
 const WIDTH: u32 = 520;
 const CATEGORY_WIDTH: u32 = 64;
@@ -97,20 +100,42 @@ impl Figure {
         let ends = |p: Point| [p.value - p.deviation, p.value, p.value + p.deviation];
         let values = self.drawn().flat_map(ends).filter(|v| !self.is_logarithmic || *v > 0.0);
         let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));
-        let mut builder = ChartBuilder::on(area);
-        builder
-            .caption(&self.title, ("sans-serif", 16))
-            .margin(12)
-            .x_label_area_size(40)
-            .y_label_area_size(64);
+        let (head, body) = area.split_vertically(HEAD);
+        self.draw_head(&head)?;
+        let mut builder = ChartBuilder::on(&body);
+        builder.margin(6).margin_right(14).x_label_area_size(40).y_label_area_size(64);
         if self.is_logarithmic {
-            let y = (low / 1.5)..(high * 1.5);
-            self.draw_on(builder.build_cartesian_2d(x, y.log_scale()).ok()?)?;
+            let (low, high) = (low / 1.3, high * 1.3);
+            // Few powers of ten lie in a short range.
+            let base = if high / low < 300.0 { 2.0 } else { 10.0 };
+            self.draw_on(builder.build_cartesian_2d(x, (low..high).log_scale().base(base)).ok()?)?;
         } else {
             let margin = if high > low { 0.08 * (high - low) } else { high.abs().max(1e-3) * 0.1 };
             self.draw_on(builder.build_cartesian_2d(x, (low - margin)..(high + margin)).ok()?)?;
         }
         area.present().ok()
+    }
+
+    /// Title, and below it the names of the series in their colours.
+    fn draw_head<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Option<()> {
+        let centre = (self.size().0 / 2) as i32;
+        let middle = Pos::new(HPos::Center, VPos::Center);
+        let title = ("sans-serif", 16).into_text_style(area).pos(middle);
+        area.draw(&Text::new(self.title.clone(), (centre, 16), title)).ok()?;
+        if self.series.len() < 2 {
+            return Some(());
+        }
+        // Wide enough for the glyphs of the PNG, which are wider than those of most fonts.
+        let widths: Vec<i32> = self.series.iter().map(|s| text_size(&s.name, 12.0).0 as i32 + 34).collect();
+        let mut x = centre - widths.iter().sum::<i32>() / 2;
+        let left = ("sans-serif", 12).into_text_style(area).pos(Pos::new(HPos::Left, VPos::Center));
+        for (index, (series, width)) in self.series.iter().zip(widths).enumerate() {
+            let colour = COLOURS[index % COLOURS.len()];
+            area.draw(&Circle::new((x + 6, 38), 4, colour.filled())).ok()?;
+            area.draw(&Text::new(series.name.clone(), (x + 16, 38), left.clone())).ok()?;
+            x += width;
+        }
+        Some(())
     }
 
     fn draw_on<'a, B, Y>(
@@ -161,20 +186,7 @@ impl Figure {
             });
             chart.draw_series(bars).ok()?;
             let dots = points.iter().map(|(x, p)| Circle::new((*x, p.value), 4, colour.filled()));
-            let drawn = chart.draw_series(dots).ok()?;
-            if self.series.len() > 1 {
-                drawn.label(&series.name).legend(move |(x, y)| Circle::new((x + 8, y), 4, colour.filled()));
-            }
-        }
-        if self.series.len() > 1 {
-            chart
-                .configure_series_labels()
-                .position(SeriesLabelPosition::UpperRight)
-                .label_font(("sans-serif", 12))
-                .background_style(WHITE.mix(0.8))
-                .border_style(RGBColor(208, 215, 222))
-                .draw()
-                .ok()?;
+            chart.draw_series(dots).ok()?;
         }
         Some(())
     }
