@@ -18,6 +18,7 @@ mod polynomial;
 mod pool;
 mod pooled;
 mod row_copies;
+mod squeeze;
 mod vector;
 
 use std::collections::{BTreeSet, HashMap};
@@ -155,6 +156,7 @@ pub fn lower(graph: &Graph, packing: &Packing) -> Result<Program, ModelError> {
         let reason = "slots, lanes and films have to be powers of two, lanes times films and guard columns at most slots".into();
         return Err(ModelError::DoesNotFit { node: "input".into(), slots, lanes: packing.lanes, reason });
     }
+    let (pooled, cubic_gates) = (pooled::find(graph, packing), gate::find(graph));
     let mut lowering = Lowering {
         graph,
         packing: *packing,
@@ -162,8 +164,13 @@ pub fn lower(graph: &Graph, packing: &Packing) -> Result<Program, ModelError> {
         done: vec![None; graph.nodes().len()],
         hints: hints(graph),
         rotations: BTreeSet::new(),
-        pooled: pooled::find(graph, packing),
-        cubic_gates: gate::find(graph),
+        squeezes: if packing.films == 1 {
+            squeeze::find(graph, &pooled, &cubic_gates)
+        } else {
+            vec![false; graph.nodes().len()]
+        },
+        pooled,
+        cubic_gates,
         copied: HashMap::new(),
         riders: HashMap::new(),
     };
@@ -195,8 +202,10 @@ struct Lowering<'a> {
     pooled: Vec<Option<Vec<Leaf>>>,
     /// Products with a gate that share a level with its polynomial.
     cubic_gates: Vec<bool>,
-    /// Row copies that were made already, by value and copies.
-    copied: HashMap<(ValueId, Vec<Term>), ValueId>,
+    /// Layers between a mean and a cubic gate, of which the square has no level.
+    squeezes: Vec<bool>,
+    /// Row copies that were made already, by value, bits of the masks and copies.
+    copied: HashMap<(ValueId, u32, Vec<Term>), ValueId>,
     /// Convolutions whose results lie in those of others, that many slots further on.
     riders: HashMap<NodeId, (ValueId, i64)>,
 }
@@ -281,7 +290,7 @@ impl Lowering<'_> {
             }
             Op::Polynomial(p) => {
                 let x = operand(self, 0);
-                self.polynomial(p, x)
+                if self.squeezes[id.0] { self.quadratic(p, x, false) } else { self.polynomial(p, x) }
             }
             Op::ChannelAffine(a) => {
                 let x = operand(self, 0);

@@ -194,6 +194,12 @@ fn wishes(program: &Program, chain: &Chain, levels: &[usize]) -> Vec<Option<f64>
         // A value that nothing constrains is wanted at the scale between layers.
         let mine = |w: &[Option<f64>]| w[v].unwrap_or(chain.scale);
         match instruction {
+            Instruction::Linear { inputs, scale: PlainScale::Bits(bits), .. } => {
+                if let Some(s) = wishes[v] {
+                    let s = s / f64::from(*bits).exp2();
+                    inputs.iter().for_each(|i| _ = wishes[i.index()].get_or_insert(s));
+                }
+            }
             Instruction::Input(_) | Instruction::Linear { .. } | Instruction::MulScalar { .. } => {}
             Instruction::MulPlain { input, scale, .. } => {
                 // With a factor of fixed scale the input has to bring the rest.

@@ -335,8 +335,8 @@ impl Interpreter for Runner<'_> {
         }
         let circuit = self.circuit;
         let wanted = circuit.program.results.iter().any(|r| r.values.contains(&at));
-        if wanted && let Value::Ciphertext(c) = value {
-            self.collected.insert(at, c.clone());
+        if wanted {
+            self.collected.insert(at, self.read(value)?);
         }
         for result in self.ends.get(&at).cloned().unwrap_or_default() {
             let parts: Option<Vec<Ciphertext>> =

@@ -94,7 +94,8 @@ impl Lowering<'_> {
         }
         let offsets: BTreeSet<(i64, i64)> = plains.iter().flat_map(|p| p.keys().map(|k| k.1)).collect();
         let split = self.split(&offsets, row, x.values.len());
-        let sums: Vec<_> = plains.into_iter().map(|p| self.linear_map(x, p, &split)).collect();
+        let sums: Vec<_> =
+            plains.into_iter().map(|p| self.linear_map(x, p, &split, PlainScale::Fill)).collect();
         sums
     }
 
@@ -112,8 +113,14 @@ impl Lowering<'_> {
         split
     }
 
-    /// One linear instruction from plaintexts that are given unrotated.
-    pub(super) fn linear_map(&mut self, x: &Tensor, plains: Plains, split: &Split) -> crate::ValueId {
+    /// One linear instruction from plaintexts that are given unrotated; `scale` is that of the weights where no mask shares it.
+    pub(super) fn linear_map(
+        &mut self,
+        x: &Tensor,
+        plains: Plains,
+        split: &Split,
+        scale: PlainScale,
+    ) -> crate::ValueId {
         let slots = self.packing.slots as i64;
         let mut terms = Vec::with_capacity(plains.len());
         for ((input, offset), values) in plains {
@@ -130,7 +137,7 @@ impl Lowering<'_> {
             terms.push(Term { input, baby: step(baby), giant: step(giant), plain });
         }
         let shared = !self.packing.precise && matches!(x.layout, Layout::Grid(_));
-        let scale = if shared { PlainScale::Bits(self.packing.weight_bits) } else { PlainScale::Fill };
+        let scale = if shared { PlainScale::Bits(self.packing.weight_bits) } else { scale };
         let sum = self.builder.push(Instruction::Linear { inputs: x.values.clone(), terms, scale });
         if shared { sum } else { self.builder.push(Instruction::Rescale(sum)) }
     }
