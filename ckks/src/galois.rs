@@ -97,9 +97,46 @@ impl Permutation {
         &self.sources
     }
 
-    /// The run that the values of run `source` go to.
+    /// The moves of all positions.
+    pub(crate) fn whole(&self) -> Moves<'_> {
+        Moves { sources: &self.sources, targets: &self.targets, first_target: 0, from: 0 }
+    }
+
+    /// The moves into positions `at .. at + size`, for a power of two from [`Self::RUN`] on and a multiple of it.
+    pub(crate) fn block(&self, at: usize, size: usize) -> Moves<'_> {
+        let sources = &self.sources[at..at + size];
+        // What holds for runs of sixteen holds for every power of two.
+        let from = sources[0] as usize / size * size;
+        let targets = &self.targets[from / Self::RUN..(from + size) / Self::RUN];
+        Moves { sources, targets, first_target: at / Self::RUN, from }
+    }
+}
+
+/// What a permutation does to one aligned block of positions, or to all: their values come from one such block.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moves<'a> {
+    /// For each position of the block, where its value comes from.
+    sources: &'a [u32],
+    /// For each run of the block that the values come from, the run it goes to.
+    targets: &'a [u32],
+    first_target: usize,
+    from: usize,
+}
+
+impl<'a> Moves<'a> {
+    /// The positions that the values come from.
+    pub(crate) fn from(&self) -> std::ops::Range<usize> {
+        self.from..self.from + self.sources.len()
+    }
+
+    /// For each position, where its value comes from; only its place in a run is used.
+    pub(crate) fn sources(&self) -> &'a [u32] {
+        self.sources
+    }
+
+    /// The run of the block that the values of its source's run `source` go to.
     pub(crate) fn target(&self, source: usize) -> usize {
-        self.targets[source] as usize
+        self.targets[source] as usize - self.first_target
     }
 }
 
@@ -121,7 +158,17 @@ mod tests {
             assert_eq!(g.inverse(n), GaloisElement::rotation(-k, n));
             let (forth, back) = (g.permutation(n), g.inverse(n).permutation(n));
             assert!((0..n).all(|i| forth.sources()[back.sources()[i] as usize] as usize == i));
-            assert!((0..n / Permutation::RUN).all(|i| back.target(forth.target(i)) == i));
+            assert!((0..n / Permutation::RUN).all(|i| back.whole().target(forth.whole().target(i)) == i));
+            for size in [16, 32, 64] {
+                for at in (0..n).step_by(size) {
+                    let moves = forth.block(at, size);
+                    assert!(moves.sources().iter().all(|s| moves.from().contains(&(*s as usize))));
+                    for run in 0..size / Permutation::RUN {
+                        let whole = forth.whole().target(moves.from().start / Permutation::RUN + run);
+                        assert_eq!(moves.target(run) + at / Permutation::RUN, whole);
+                    }
+                }
+            }
         }
         assert_eq!(GaloisElement::conjugation(n).inverse(n), GaloisElement::conjugation(n));
     }

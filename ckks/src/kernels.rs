@@ -11,7 +11,7 @@ mod avx512;
 use std::sync::OnceLock;
 
 use crate::arith::Modulus;
-use crate::galois::Permutation;
+use crate::galois::{Moves, Permutation};
 
 /// Instruction sets that kernels are compiled for.
 /// Instruction sets, from the least to the most.
@@ -268,9 +268,9 @@ kernels! {
         }
     }
 
-    /// The inner product with its addend, moved by an automorphism.
+    /// The inner product with its addend, moved by an automorphism; the rows are those of the block that the values come from.
     fn portable_rotated_inner_product(
-        out: &mut [u32], a: &[&[u32]], b: &[&[u32]], addend: Option<(&[u32], u32)>, permutation: &Permutation, m: Modulus,
+        out: &mut [u32], a: &[&[u32]], b: &[&[u32]], addend: Option<(&[u32], u32)>, moves: Moves<'_>, m: Modulus,
     ) {
         let mut sums = [0; SCATTER];
         let size = SCATTER.min(out.len());
@@ -283,8 +283,8 @@ kernels! {
             let addend = addend.map(|(c, f)| (&c[at..at + size], f));
             portable_inner_product(&mut sums[..size], &a_rows, &b_rows, addend, m);
             for (i, sums) in sums[..size].chunks_exact(Permutation::RUN).enumerate() {
-                let target = permutation.target(at / Permutation::RUN + i) * Permutation::RUN;
-                let sources = &permutation.sources()[target..target + Permutation::RUN];
+                let target = moves.target(at / Permutation::RUN + i) * Permutation::RUN;
+                let sources = &moves.sources()[target..target + Permutation::RUN];
                 for (x, &source) in out[target..target + Permutation::RUN].iter_mut().zip(sources) {
                     *x = sums[source as usize % Permutation::RUN];
                 }
@@ -414,9 +414,9 @@ prefer_avx512! {
     fn inner_product / portable_inner_product(
         out: &mut [u32], a: &[&[u32]], b: &[&[u32]], addend: Option<(&[u32], u32)>, m: Modulus,
     )
-    /// The inner product with its addend, moved by an automorphism.
+    /// The inner product with its addend, moved by an automorphism; the rows are those of the block that the values come from.
     fn rotated_inner_product / portable_rotated_inner_product(
-        out: &mut [u32], a: &[&[u32]], b: &[&[u32]], addend: Option<(&[u32], u32)>, permutation: &Permutation, m: Modulus,
+        out: &mut [u32], a: &[&[u32]], b: &[&[u32]], addend: Option<(&[u32], u32)>, moves: Moves<'_>, m: Modulus,
     )
     /// out = sum_j a_j f_j: a_j are entries, f_j residues, one for each run of positions, or for each position.
     fn weighted_sum / portable_weighted_sum(out: &mut [u32], terms: &[(&[u32], Factors)], m: Modulus)
@@ -496,8 +496,22 @@ mod tests {
                 portable_permute(&mut moved, expected, &permutation);
                 for f in [rotated_inner_product, portable_rotated_inner_product] {
                     let mut out = vec![0; n];
-                    f(&mut out, &rows, &key, addend, &permutation, m);
+                    f(&mut out, &rows, &key, addend, permutation.whole(), m);
                     prop_assert_eq!(&out, &moved);
+                    // The same block by block.
+                    for at in (0..n).step_by(32) {
+                        let moves = permutation.block(at, 32);
+                        let part = |rows: &[&'_ [u32]]| -> Vec<Vec<u32>> {
+                            rows.iter().map(|row| row[moves.from()].to_vec()).collect()
+                        };
+                        let (rows, key) = (part(&rows), part(&key));
+                        let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
+                        let key: Vec<&[u32]> = key.iter().map(Vec::as_slice).collect();
+                        let addend = addend.map(|(c, f)| (&c[moves.from()], f));
+                        let mut out = vec![0; 32];
+                        f(&mut out, &rows, &key, addend, moves, m);
+                        prop_assert_eq!(&out[..], &moved[at..at + 32]);
+                    }
                 }
             }
         }

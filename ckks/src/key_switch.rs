@@ -13,9 +13,9 @@ use crate::arith::Modulus;
 use crate::basis::{Conversion, Prepared};
 use crate::buffer::Buffer;
 use crate::evaluation_keys::{GaloisKey, SwitchingKey};
-use crate::galois::Permutation;
+use crate::galois::{Moves, Permutation};
 use crate::kernels::{self, Target};
-use crate::parameters::{KeyShape, Parameters};
+use crate::parameters::{KeyShape, MAX_DIGITS, Parameters};
 use crate::poly::{Evaluation, Poly};
 
 /// Limbs that one task converts and transforms: they share the loads of the source residues.
@@ -35,6 +35,25 @@ pub(crate) enum Addend<'a> {
     Raised(&'a Poly<Evaluation>),
     /// A polynomial modulo Q_l P.
     Extended(&'a Poly<Evaluation>),
+}
+
+impl<'a> Addend<'a> {
+    /// Its limb i, of `limbs` of the chain, and the factor in Montgomery form that goes with it.
+    pub(crate) fn limb(
+        self,
+        p: &Parameters,
+        (limbs, i): (usize, usize),
+        shape: KeyShape,
+    ) -> Option<(&'a [u32], u32)> {
+        let m = p.table(limbs, i).modulus;
+        match self {
+            Self::Raised(c) if i < limbs => {
+                Some((c.limb(i), m.to_montgomery(special_product(p, shape.special, i))))
+            }
+            Self::Extended(u) => Some((u.limb(i), m.to_montgomery(1))),
+            _ => None,
+        }
+    }
 }
 
 /// p_0 .. p_(special-1) modulo q_i.
@@ -128,22 +147,39 @@ impl Decomposition {
         permutation: Option<&Permutation>,
         out: [&mut [u32]; 2],
     ) {
+        let rows = addends.map(|a| a.limb(p, (self.limbs(), i), self.shape));
+        self.positions(p, key, i, rows, permutation.map(Permutation::whole), out);
+    }
+
+    /// As [`Self::limb`], for those positions of a limb that `moves` names, or all; addends are limbs with their factors.
+    pub(crate) fn positions(
+        &self,
+        p: &Parameters,
+        key: &SwitchingKey,
+        i: usize,
+        addends: [Option<(&[u32], u32)>; 2],
+        moves: Option<Moves<'_>>,
+        out: [&mut [u32]; 2],
+    ) {
         let limbs = self.limbs();
         let key_limb = if i < limbs { i } else { key.limbs() + i - limbs };
         let m = p.table(limbs, i).modulus;
-        let digits: Vec<&[u32]> = self.digits.iter().map(|d| d.limb(i)).collect();
-        for ((out, addend), key) in out.into_iter().zip(addends).zip(&key.halves) {
-            let addend = match addend {
-                Addend::Raised(c) if i < limbs => {
-                    Some((c.limb(i), m.to_montgomery(special_product(p, self.shape.special, i))))
+        let from = moves.map_or(0..p.ring_degree(), |m| m.from());
+        let (mut digits, mut keys) = ([&[][..]; MAX_DIGITS], [&[][..]; MAX_DIGITS]);
+        let count = self.digits.len();
+        for (row, digit) in digits.iter_mut().zip(&self.digits) {
+            *row = &digit.limb(i)[from.clone()];
+        }
+        for ((out, addend), half) in out.into_iter().zip(addends).zip(&key.halves) {
+            let addend = addend.map(|(row, factor)| (&row[from.clone()], factor));
+            for (row, key) in keys.iter_mut().zip(half) {
+                *row = &key.limb(key_limb)[from.clone()];
+            }
+            match moves {
+                None => kernels::inner_product(out, &digits[..count], &keys[..count], addend, m),
+                Some(moves) => {
+                    kernels::rotated_inner_product(out, &digits[..count], &keys[..count], addend, moves, m);
                 }
-                Addend::Extended(u) => Some((u.limb(i), m.to_montgomery(1))),
-                _ => None,
-            };
-            let key: Vec<&[u32]> = key.iter().map(|k| k.limb(key_limb)).collect();
-            match permutation {
-                None => kernels::inner_product(out, &digits, &key, addend, m),
-                Some(to) => kernels::rotated_inner_product(out, &digits, &key, addend, to, m),
             }
         }
     }

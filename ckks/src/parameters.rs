@@ -15,7 +15,7 @@ use crate::security::{SecretDistribution, Security};
 /// Most limbs of the ciphertext modulus, and most special primes.
 const MAX_LIMBS: usize = 128;
 /// Most digits of a key switch: more would only be slow.
-const MAX_DIGITS: usize = 8;
+pub(crate) const MAX_DIGITS: usize = 8;
 /// A tier of several digits over this many levels is halved: the lower half does with smaller digits and fewer special primes.
 const HALVED_TIER: usize = 12;
 /// Least and greatest log2 of the ring degree when nothing promises security.

@@ -372,66 +372,74 @@ impl Evaluator {
             }
         }
         rows.into_par_iter().enumerate().for_each(|(i, sums)| {
-            let mut rotated = Buffer::scratch(2 * babies.len() * n);
-            for (key, rows) in babies.iter().zip(rotated.chunks_exact_mut(2 * n)) {
-                self.baby_limb(a, digits.as_ref(), *key, (limbs, i, shape), rows.split_at_mut(n).into());
-            }
-            self.accumulate(sums, map, &rotated, (limbs, i));
+            self.accumulate(sums, (a, digits.as_ref(), &babies), map, (limbs, i, shape));
         });
         Ok(sums)
     }
 
-    /// Limb i of both halves of a rotated input, times P.
-    pub(super) fn baby_limb(
+    /// P modulo prime i, in Montgomery form: the factor of a ciphertext beside inner products.
+    pub(super) fn raise(&self, (limbs, i, shape): (usize, usize, KeyShape)) -> u32 {
+        let m = self.parameters.table(limbs, i).modulus;
+        m.to_montgomery(key_switch::special_product(&self.parameters, shape.special, i))
+    }
+
+    /// The positions from `at` on of limb i of both halves of a rotated input, times P, whose residue is `raise`: an aligned block.
+    pub(super) fn baby_block(
         &self,
         a: &Ciphertext,
         digits: Option<&Decomposition>,
         key: Option<&GaloisKey>,
-        (limbs, i, shape): (usize, usize, KeyShape),
+        (limbs, i, raise): (usize, usize, u32),
+        at: usize,
         rows: [&mut [u32]; 2],
     ) {
         let p = &self.parameters;
         if let (Some(key), Some(digits)) = (key, digits) {
-            let addends = [Addend::Raised(&a.c[0]), Addend::Nothing];
-            digits.limb(p, &key.key, i, addends, Some(&key.permutation), rows);
+            let addend = (i < limbs).then(|| (a.c[0].limb(i), raise));
+            let moves = key.permutation.block(at, rows[0].len());
+            digits.positions(p, &key.key, i, [addend, None], Some(moves), rows);
             return;
         }
         for (row, c) in rows.into_iter().zip(&a.c) {
             if i < limbs {
-                let m = p.table(limbs, i).modulus;
-                let raise = m.to_montgomery(key_switch::special_product(p, shape.special, i));
-                row.copy_from_slice(c.limb(i));
-                kernels::scale(row, raise, m);
+                row.copy_from_slice(&c.limb(i)[at..at + row.len()]);
+                kernels::scale(row, raise, p.table(limbs, i).modulus);
             } else {
                 row.fill(0);
             }
         }
     }
 
-    /// The sums of all giant steps at limb i, block by block, so that a block of every rotated input stays in cache.
+    /// The sums of all giant steps at limb i, block by block: an automorphism sends aligned blocks to such blocks, so a block of every
+    /// rotated input is made, read for every giant step, and forgotten, all in cache.
     fn accumulate(
         &self,
         mut sums: Vec<[&mut [u32]; 2]>,
+        (a, digits, babies): (&Ciphertext, Option<&Decomposition>, &[Option<&GaloisKey>]),
         map: &LinearTransform,
-        rotated: &[u32],
-        (limbs, i): (usize, usize),
+        (limbs, i, shape): (usize, usize, KeyShape),
     ) {
         let p = &self.parameters;
         let (n, m) = (p.ring_degree(), p.table(limbs, i).modulus);
+        let raise = self.raise((limbs, i, shape));
         let values: Vec<Vec<LimbValues>> = map
             .giants
             .iter()
             .map(|(_, terms)| terms.iter().map(|(_, diagonal)| diagonal.limb(p, limbs, i)).collect())
             .collect();
         let block = BLOCK.min(n);
+        let mut rotated = Buffer::scratch(2 * babies.len() * block);
         for at in (0..n).step_by(block) {
+            for (key, rows) in babies.iter().zip(rotated.chunks_exact_mut(2 * block)) {
+                self.baby_block(a, digits, *key, (limbs, i, raise), at, rows.split_at_mut(block).into());
+            }
             for ((sum, (_, terms)), values) in sums.iter_mut().zip(&map.giants).zip(&values) {
                 for (half, out) in sum.iter_mut().enumerate() {
                     let terms: Vec<(&[u32], Factors)> = terms
                         .iter()
                         .zip(values)
                         .map(|(&(baby, _), values)| {
-                            let row = &rotated[(2 * baby + half) * n + at..][..block];
+                            let row = &rotated[(2 * baby + half) * block..][..block];
                             (row, values.factors(n, at, block))
                         })
                         .collect();

@@ -251,10 +251,7 @@ impl Evaluator {
     ) {
         let p = &self.parameters;
         let (n, m) = (p.ring_degree(), p.table(limbs, i).modulus);
-        let mut rotated = Buffer::scratch(2 * chunk.rotated.len() * n);
-        for ((a, digits, key), rows) in chunk.rotated.iter().zip(rotated.chunks_exact_mut(2 * n)) {
-            self.baby_limb(a, *digits, *key, (limbs, i, shape), rows.split_at_mut(n).into());
-        }
+        let raise = self.raise((limbs, i, shape));
         let first = chunk.babies.start == 0;
         let values: Vec<Vec<(usize, LimbValues)>> = map
             .rows
@@ -267,16 +264,20 @@ impl Evaluator {
             })
             .collect();
         let block = BLOCK.min(n);
+        let mut rotated = Buffer::scratch(2 * chunk.rotated.len() * block);
         let mut part = vec![0u32; block];
         // A block of every rotated input stays in cache for all outputs.
         for at in (0..n).step_by(block) {
+            for ((a, digits, key), rows) in chunk.rotated.iter().zip(rotated.chunks_exact_mut(2 * block)) {
+                self.baby_block(a, *digits, *key, (limbs, i, raise), at, rows.split_at_mut(block).into());
+            }
             for (sum, values) in sums.iter_mut().zip(&values) {
                 for (half, out) in sum.iter_mut().enumerate() {
                     let out = &mut out[at..at + block];
                     let terms: Vec<(&[u32], kernels::Factors)> = values
                         .iter()
                         .map(|(baby, values)| {
-                            let row = &rotated[(2 * baby + half) * n + at..][..block];
+                            let row = &rotated[(2 * baby + half) * block..][..block];
                             (row, values.factors(n, at, block))
                         })
                         .collect();

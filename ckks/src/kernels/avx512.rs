@@ -11,7 +11,7 @@ use std::arch::x86_64::{
 
 use super::{Factors, LAZY_PRODUCTS, Target};
 use crate::arith::Modulus;
-use crate::galois::Permutation;
+use crate::galois::{Moves, Permutation};
 
 /// Residues in a vector.
 const WIDTH: usize = 16;
@@ -152,15 +152,15 @@ pub(super) fn rotated_inner_product(
     a: &[&[u32]],
     b: &[&[u32]],
     addend: Option<(&[u32], u32)>,
-    permutation: &Permutation,
+    moves: Moves<'_>,
     m: Modulus,
 ) {
     let lanes = Lanes::new(m);
     let out = out.as_chunks_mut::<WIDTH>().0;
-    let indices = permutation.sources().as_chunks::<WIDTH>().0;
+    let indices = moves.sources().as_chunks::<WIDTH>().0;
     for at in 0..out.len() {
         let sum = inner_product_vector(at, a, b, addend, lanes);
-        let target = permutation.target(at);
+        let target = moves.target(at);
         store(&mut out[target], _mm512_permutexvar_epi32(load(&indices[target]), sum));
     }
 }
