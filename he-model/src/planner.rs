@@ -355,7 +355,7 @@ fn packings(graph: &Graph, slots: usize, precise: bool, options: &PlanOptions) -
     let most = film_slots / (width * height);
     for row_phases in [false, true] {
         // Masks are as long as the ciphertext and round more coefficients than weights do.
-        let dense = Packing { dense: true, row_phases, weight_bits: weight_bits + 2, ..plain };
+        let dense = Packing { dense: true, row_phases, weight_bits: weight_bits + 1, ..plain };
         packings.extend(lanes(most).map(|lanes| Packing { lanes, ..dense }));
     }
     packings.dedup();

@@ -24,6 +24,9 @@ use crate::server::OnLayer;
 /// Most bytes of masks that are kept transformed.
 const SHARED_BYTES: usize = 512 << 20;
 
+/// Plaintexts that repeat less than so many times a ciphertext are masks; weights repeat row by row.
+const LONG: usize = 8;
+
 /// A single plaintext that would take more than this is transformed when it is used.
 const DENSE_BYTES: usize = 12 << 20;
 
@@ -134,15 +137,17 @@ impl Maker<'_> {
             left -= bytes;
             self.bytes += bytes;
             let values = &program.plaintexts[plain as usize].values;
+            let values: Vec<_> = values.iter().copied().cycle().take(program.slots).collect();
             let encoded =
-                self.encoder.encode_extended(values, f64::from_bits(scale), uses.level, uses.special)?;
+                self.encoder.encode_extended(&values, f64::from_bits(scale), uses.level, uses.special)?;
             self.dense.insert((PlainId(plain), scale), encoded.into());
         }
         Ok(())
     }
 
+    /// Masks repeat from film to film.
     fn is_long(&self, plain: PlainId) -> bool {
-        self.program.plaintexts[plain.0 as usize].values.len() == self.program.slots
+        self.program.plaintexts[plain.0 as usize].values.len() >= self.program.slots / LONG
     }
 
     /// The linear maps of a group of instructions.
