@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! config.toml  vqgan/  latents.safetensors  classifier/     the training side
-//! model.safetensors  export.json                            the HE-ready model and the report of its export
+//! model.safetensors  export.json  ranges.json               the HE-ready model, the report of its export, its ranges on test films
 //! keys/{secret.key, public.key, evaluation.keys}             the client's keys (mode 0600)
 //! encrypted/FILM.ct  results/FILM.ct                         ciphertexts to and from the server
 //! eval.json  report.html                                    what the demo shows at its end
@@ -30,6 +30,11 @@ impl RunFolder {
     /// The report of the export.
     pub fn export_report(&self) -> PathBuf {
         self.dir.join("export.json")
+    }
+
+    /// What the exported activations were given on the test films.
+    pub fn ranges(&self) -> PathBuf {
+        self.dir.join("ranges.json")
     }
 
     /// The client's keys.

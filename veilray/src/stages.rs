@@ -13,6 +13,7 @@ pub mod import;
 pub mod infer;
 pub mod keygen;
 pub mod package;
+pub mod ranges;
 pub mod serve;
 pub mod simulate;
 pub mod sweep;

@@ -135,6 +135,26 @@ fn first_file(folder: &Path) -> String {
     files[0].display().to_string()
 }
 
+/// `veilray test` looks at the exported activations too, on every test film.
+#[test]
+fn test_films_are_compared_with_the_calibrated_intervals() {
+    let run = run();
+    let output = succeed(&run.root, &["test", "--config", "small.toml", "--quiet"]);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("inputs of the exported activations on 24 test films"), "{said}");
+    let file = fs::read_to_string(run.root.join("run/ranges.json")).expect("the report is there");
+    let report: serde_json::Value = serde_json::from_str(&file).expect("JSON");
+    let layers = report["layers"].as_array().expect("layers");
+    assert!(layers.len() >= 3, "{file}");
+    for layer in layers {
+        let (calibrated, largest) = (layer["calibrated"].as_f64(), layer["largest"].as_f64());
+        let (calibrated, largest) = (calibrated.expect("a number"), largest.expect("a number"));
+        assert!(calibrated > 0.0 && largest > 0.0, "{file}");
+        let outside = layer["films_outside"].as_u64().expect("a count");
+        assert_eq!(outside > 0, largest > 2.0 * calibrated, "{file}");
+    }
+}
+
 #[test]
 fn encrypted_and_clear_results_agree() {
     let run = run();

@@ -1,14 +1,19 @@
-//! `veilray test`: both networks on the test films, in the clear.
+//! `veilray test`: both networks on the test films, in the clear; and the exported model, where there is one.
 
 use anyhow::Result;
+use burn::tensor::Device;
 use classifier::metrics::Pair;
 use classifier::{Interval, PairIntervals};
-use train::{TestReport, encode_latents, test_report};
+use datasets::LatentSet;
+use train::{Config, TestReport, encode_latents, load_classifier, test_report};
 
 use super::eval::figure;
+use super::{load_model, ranges};
 use crate::cli::RunArguments;
 use crate::context::{Context, configuration};
 use crate::report::Table;
+use crate::run_folder::RunFolder;
+use crate::settings;
 
 /// Measures the networks of a configuration on its test films.
 ///
@@ -23,6 +28,29 @@ pub fn run(context: &Context, arguments: &RunArguments) -> Result<()> {
         println!("{}", table.to_text());
     }
     context.say(&format!("-> {}, test.csv", session.dir().join("test.json").display()));
+    exported(context, &config, &latents)
+}
+
+/// Prints and writes what the activations of the run's exported model are given on the test films, if it was exported.
+fn exported(context: &Context, config: &Config, latents: &LatentSet) -> Result<()> {
+    let folder = RunFolder::new(&config.run.dir);
+    if !folder.model().exists() {
+        context
+            .say("the run is not exported yet: `veilray export` calibrates the intervals of its activations");
+        return Ok(());
+    }
+    let model = load_model(&folder.model())?;
+    let session = context.session(&config.run.dir);
+    let trained = load_classifier(&session.classifier_model(), &Device::flex())?;
+    if model.notes.get("checkpoint") != Some(&trained.digest) {
+        context.say("the exported model is of an earlier classifier: `veilray export` makes it again");
+        return Ok(());
+    }
+    let report = ranges::on_test_films(context, &model, latents, settings::export(config)?.headroom)?;
+    println!("{}", report.table().to_text());
+    let json = serde_json::to_string_pretty(&report)?;
+    train::files::write_atomically(&folder.ranges(), json.as_bytes())?;
+    context.say(&format!("-> {}", folder.ranges().display()));
     Ok(())
 }
 
