@@ -5,10 +5,11 @@
 //! without either, the range of the values present; then inversion for MONOCHROME1, so that 1 is always white
 //! (bone). Padding (0028,0120) is black. All of it in f32 of up to 16 bits stored: nothing is rounded to 8 bits.
 //!
-//! Uncompressed, RLE and JPEG (baseline and lossless) pixels are read, in pure Rust; JPEG-LS and JPEG 2000 are
+//! Uncompressed, RLE, JPEG (baseline and lossless) and JPEG 2000 pixels are read, in pure Rust; JPEG-LS and others are
 //! refused by name. What a header claims is compared with limits, with the rest of the file, and with the size inside
 //! the JPEG stream, before a parser or decoder runs.
 
+mod jpeg2000;
 mod lengths;
 
 use std::io::Cursor;
@@ -62,11 +63,16 @@ fn decode(path: &Path, bytes: &[u8]) -> Result<Film> {
     }
     lengths::check(bytes, syntax == "1.2.840.10008.1.2")
         .map_err(|problem| refuse(format!("expected a DICOM film, but {problem}"), ADVICE))?;
-    let object = OpenFileOptions::new()
+    let mut object = OpenFileOptions::new()
         .from_reader(Cursor::new(bytes))
         .map_err(|e| damaged("reading it", &chain(&e)))?;
     let header = Header::read(path, &object)?;
-    check_stream(path, &object, &header, syntax)?;
+    if jpeg2000::reads(syntax) {
+        jpeg2000::unpack(&mut object, &header)
+            .map_err(|problem| refuse(format!("{problem} (transfer syntax {syntax})"), CONVERT))?;
+    } else {
+        check_stream(path, &object, &header, syntax)?;
+    }
     let decoded = object.decode_pixel_data().map_err(|e| {
         refuse(format!("its pixels (transfer syntax {syntax}) cannot be decoded ({})", chain(&e)), CONVERT)
     })?;

@@ -170,6 +170,101 @@ fn compressed_films() {
     fails_naming(load_film(&path, 8), &["film.dcm", JPEG, "convert"]);
 }
 
+const JPEG_2000: &str = "1.2.840.10008.1.2.4.91";
+
+/// A JPEG 2000 stream of 32 x 32 pixels in DICOM, made by OpenJPEG (`jpeg2000/make.py`).
+fn jpeg_2000(path: &Path, stream: Vec<u8>, bits: u16, syntax: &str) {
+    let mut object = object(&[], |object| {
+        set(tags::ROWS, VR::US, 32u16)(object);
+        set(tags::COLUMNS, VR::US, 32u16)(object);
+        set(tags::BITS_ALLOCATED, VR::US, bits)(object);
+        set(tags::BITS_STORED, VR::US, bits)(object);
+        set(tags::HIGH_BIT, VR::US, bits - 1)(object);
+        // The stored value over 65536, or over 256.
+        set(tags::WINDOW_CENTER, VR::DS, if bits == 16 { "32768" } else { "128" })(object);
+        set(tags::WINDOW_WIDTH, VR::DS, if bits == 16 { "65536" } else { "256" })(object);
+        set(tags::VOILUT_FUNCTION, VR::CS, "LINEAR_EXACT")(object);
+    });
+    // In two fragments, as a sender may.
+    let mut first = stream;
+    if !first.len().is_multiple_of(2) {
+        first.push(0);
+    }
+    let second = first.split_off(first.len() / 4 * 2);
+    let fragments = dicom_core::value::PixelFragmentSequence::new(vec![], vec![first, second]);
+    object.put(DataElement::new(tags::PIXEL_DATA, VR::OB, fragments));
+    save(path, object, syntax);
+}
+
+fn stream(name: &str) -> Vec<u8> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/jpeg2000");
+    std::fs::read(folder.join(name)).unwrap()
+}
+
+/// The film of `make.py`.
+fn stored(i: usize) -> u32 {
+    let (x, y) = (i % 32, i / 32);
+    (200 + 71 * x + 37 * y + 11 * (x * y % 7)) as u32
+}
+
+#[test]
+fn jpeg_2000_films() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("film.dcm");
+    let largest = |name: &str, bits: u16, expected: &dyn Fn(usize) -> u32, syntax: &str| {
+        jpeg_2000(&path, stream(name), bits, syntax);
+        let scale = f32::from(bits).exp2();
+        let pixels = load_film(&path, 32).unwrap().pixels;
+        pixels.iter().enumerate().map(|(i, v)| (v * scale - expected(i) as f32).abs()).fold(0.0, f32::max)
+    };
+    assert!(largest("reversible.j2k", 16, &stored, "1.2.840.10008.1.2.4.90") < 0.01);
+    for name in ["bytes.j2k", "tiles.j2k"] {
+        assert!(largest(name, 8, &|i| stored(i) % 256, JPEG_2000) < 0.01, "{name} is exact");
+    }
+    // 60 dB of 65535: 65 rms.
+    let error = largest("irreversible.j2k", 16, &stored, JPEG_2000);
+    assert!(error > 0.0 && error < 400.0, "{error}");
+
+    let refused = |change: &dyn Fn(&mut Vec<u8>), parts: &[&str]| {
+        let mut altered = stream("reversible.j2k");
+        change(&mut altered);
+        jpeg_2000(&path, altered, 16, JPEG_2000);
+        fails_naming(load_film(&path, 8), &[&["film.dcm", JPEG_2000], parts].concat());
+    };
+    refused(&|s| s[8..12].copy_from_slice(&[0, 0, 0, 41]), &["32 x 32 pixels", "32 x 41"]);
+    refused(&|s| s[24..32].copy_from_slice(&[0, 0, 0, 0, 0, 0, 0, 1]), &["damaged"]);
+    refused(&|s| s[16..20].copy_from_slice(&[0, 0, 0, 1]), &["corner"]);
+    refused(&|s| s[42] |= 0x80, &["signed"]);
+    refused(&|s| s[42] = 16, &["17 bits"]);
+    refused(&|s| s[41] = 3, &["one JPEG 2000 component", "found 3"]);
+    refused(&|s| s[0] = 0, &["no JPEG 2000 codestream"]);
+    for length in (4..120).step_by(7) {
+        refused(&|s| s.truncate(length), &["film.dcm"]);
+    }
+    // No altered byte ends the program or makes a pixel that is not in [0, 1].
+    jpeg_2000(&path, stream("tiles.j2k"), 8, JPEG_2000);
+    let whole = std::fs::read(&path).unwrap();
+    let start = whole.windows(4).position(|bytes| bytes == [0xff, 0x4f, 0xff, 0x51]).unwrap();
+    let mut good = 0;
+    for place in start..whole.len() {
+        for mask in [0x01, 0x40, 0xff] {
+            let mut altered = whole.clone();
+            altered[place] ^= mask;
+            write(&path, altered);
+            if let Ok(film) = load_film(&path, 8) {
+                good += 1;
+                assert!(film.pixels.iter().all(|p| (0.0..=1.0).contains(p)), "byte {place}");
+            }
+        }
+    }
+    assert!(good > 0, "altered pixels are still pixels");
+    // What is not read is named.
+    for syntax in ["1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.92", "1.2.840.10008.1.2.4.110"] {
+        jpeg_2000(&path, stream("reversible.j2k"), 16, syntax);
+        fails_naming(load_film(&path, 8), &["film.dcm", syntax, "convert"]);
+    }
+}
+
 #[test]
 fn films_that_are_damaged_or_no_films() {
     let refused = |change: &dyn Fn(&mut InMemDicomObject), parts: &[&str]| {
