@@ -177,7 +177,8 @@ pub enum BenchCommand {
 /// Arguments of `bench he`.
 #[derive(Debug, Args)]
 pub struct BenchHeArguments {
-    /// Rows to run, all unless given: resnet20-f8, resnet20-se-f8, lenet-f8, resnet20-f16, resnet20-f4, resnet20-f2.
+    /// Rows to run, all unless given: resnet20-f8, resnet20-se-f8, lenet-f8, resnet20-f16, resnet20-f4, resnet20-f2; with two films in a
+    /// batch resnet20-f8-two, lenet-f8-two, resnet20-f16-two.
     #[arg(long, value_delimiter = ',', value_name = "ROW")]
     pub rows: Vec<String>,
     /// Most memory that the evaluation keys of a row may take, in MiB.
