@@ -11,6 +11,7 @@
 //! mean pooling is rotations and sums (`pool`); vectors are periodic (`vector`).
 
 mod conv;
+mod defer;
 mod dense;
 mod gate;
 mod offsets;
@@ -58,6 +59,9 @@ pub struct Packing {
     /// Films that share the ciphertexts, a power of two.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub films: usize,
+    /// On row copies: residual stages, from the first one on, whose values have half a prime more of scale.
+    #[serde(default)]
+    pub wide_stages: usize,
 }
 
 fn one() -> usize {
@@ -181,7 +185,8 @@ pub fn lower(graph: &Graph, packing: &Packing) -> Result<Program, ModelError> {
     let output = lowering.tensor(graph.output());
     let output = lowering.make_good(output);
     let input = lowering.done[0].as_ref().map_or(output.layout, |t| t.layout);
-    Ok(lowering.builder.finish(input, output.layout, output.values))
+    let program = lowering.builder.finish(input, output.layout, output.values);
+    Ok(if packing.row_copies { defer::defer_rescalings(program, packing.wide_stages) } else { program })
 }
 
 /// Most ciphertexts that an image of the graph takes.

@@ -38,6 +38,13 @@ pub struct Plaintext {
 pub enum PlainScale {
     /// At 2^bits; another factor takes the rest.
     Bits(u32),
+    /// At 2^bits, for a mask whose input waits for its rescaling.
+    Waiting {
+        /// Bits.
+        bits: u32,
+        /// Whether the input has half a prime more of scale, and the product is rescaled twice.
+        wide: bool,
+    },
     /// So that the result has the scale that its readers want.
     Fill,
 }
@@ -191,6 +198,21 @@ pub fn rounds(step: u32, count: usize, radix: usize) -> Vec<Vec<u32>> {
 }
 
 impl Instruction {
+    /// The values it reads, to be renamed.
+    pub(crate) fn operands_mut(&mut self) -> Vec<&mut ValueId> {
+        match self {
+            Self::Input(_) => vec![],
+            Self::Linear { inputs, .. } => inputs.iter_mut().collect(),
+            Self::MulPlain { input, .. }
+            | Self::MulScalar { input, .. }
+            | Self::AddPlain { input, .. }
+            | Self::Rotate { input, .. }
+            | Self::SumRotations { input, .. } => vec![input],
+            Self::Conjugate(a) | Self::Square(a) | Self::Rescale(a) => vec![a],
+            Self::Add(a, b) | Self::Sub(a, b) | Self::Mul(a, b) => vec![a, b],
+        }
+    }
+
     /// The values it reads.
     #[must_use]
     pub fn operands(&self) -> Vec<ValueId> {

@@ -6,11 +6,23 @@
 //! maps choose the scale of their plaintexts so that the wish comes true exactly, with the real primes.
 
 use crate::error::ModelError;
+use crate::parameters::PRIME_BITS;
 use crate::program::{Instruction, PlainScale, Program, ValueId};
 
 /// The output has a larger scale than values between layers: the factors of a mean are small, and their plaintexts are rounded to
 /// multiples of one over this scale. With two primes at the output and 2^30 between layers, results below 2^20 fit.
 const OUTPUT_GAIN: f64 = 256.0;
+
+/// What a value whose rescaling waits behind a mask has more: the size of a prime, the same at every level, so that sums agree.
+const DEFERRED: f64 = (1u64 << PRIME_BITS) as f64;
+
+/// What wide values have more: half a prime, so that the convolutions before and behind them share it.
+const WIDE: f64 = (1u64 << (PRIME_BITS / 2)) as f64;
+
+/// A square whose rescaling waits has this much less scale than other values between layers. Nothing is rounded at that scale, so it only
+/// says how the bits of a block are shared: what it loses goes to the weights of the convolution that reads it, and half of it
+/// is taken from the one before.
+const DEFERRED_SQUARE_LOSS: f64 = 4.0;
 
 /// A square that a linear map reads has this much less scale than other values between layers: what is missing goes to the
 /// weights of that map, whose rounding is most of the error.
@@ -179,7 +191,7 @@ fn has_plain(instruction: &Instruction) -> bool {
 
 fn fill(scale: PlainScale, missing: f64) -> f64 {
     match scale {
-        PlainScale::Bits(bits) => f64::from(bits).exp2(),
+        PlainScale::Bits(bits) | PlainScale::Waiting { bits, .. } => f64::from(bits).exp2(),
         PlainScale::Fill => missing,
     }
 }
@@ -190,10 +202,27 @@ fn wishes(program: &Program, chain: &Chain, levels: &[usize]) -> Vec<Option<f64>
     for v in &program.outputs {
         wishes[v.index()] = Some(chain.scale * OUTPUT_GAIN);
     }
+    let mut waiting = vec![false; program.instructions.len()];
+    for instruction in &program.instructions {
+        if let Instruction::Linear { inputs, scale: PlainScale::Waiting { .. }, .. } = instruction {
+            inputs.iter().for_each(|i| waiting[i.index()] = true);
+        }
+    }
     for (v, instruction) in program.instructions.iter().enumerate().rev() {
         // A value that nothing constrains is wanted at the scale between layers.
         let mine = |w: &[Option<f64>]| w[v].unwrap_or(chain.scale);
         match instruction {
+            // The mask behind which a rescaling waits.
+            Instruction::Linear { inputs, scale: PlainScale::Waiting { wide, .. }, .. } => {
+                for input in inputs {
+                    let more = match wide {
+                        true => WIDE,
+                        false if is_square(program, *input) => 1.0 / DEFERRED_SQUARE_LOSS,
+                        false => 1.0,
+                    };
+                    wishes[input.index()].get_or_insert(chain.scale * DEFERRED * more);
+                }
+            }
             Instruction::Linear { inputs, scale: PlainScale::Bits(bits), .. } => {
                 if let Some(s) = wishes[v] {
                     let s = s / f64::from(*bits).exp2();
@@ -239,6 +268,10 @@ fn wishes(program: &Program, chain: &Chain, levels: &[usize]) -> Vec<Option<f64>
                 wishes[a.index()].get_or_insert(s);
             }
             Instruction::Rescale(a) => {
+                // A mask that reads the value too says at which scale it waits.
+                if wishes[v].is_none() && waiting[a.index()] {
+                    continue;
+                }
                 let mut s = mine(&wishes) * chain.primes[levels[v] + 1];
                 // What only a linear map reads.
                 if wishes[v].is_none() && matches!(program.instructions[a.index()], Instruction::Square(_)) {
@@ -249,6 +282,15 @@ fn wishes(program: &Program, chain: &Chain, levels: &[usize]) -> Vec<Option<f64>
         }
     }
     wishes
+}
+
+/// True for a square, with or without a constant added.
+fn is_square(program: &Program, v: ValueId) -> bool {
+    match &program.instructions[v.index()] {
+        Instruction::AddPlain { input, .. } => is_square(program, *input),
+        Instruction::Square(_) => true,
+        _ => false,
+    }
 }
 
 /// True if b is a rotation of a or the other way round: then their scales are equal anyway.

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use he_model::interpret::clear::ClearInterpreter;
-use he_model::program::Instruction;
+use he_model::program::{Instruction, PlainScale};
 use he_model::zoo::{Architecture, Recipe, random, random_input};
 use he_model::{
     AvgPool, Bias, ChannelAffine, Conv2d, Graph, GraphLiteral, Linear, NodeId, Op, Packing, Polynomial,
@@ -22,6 +22,7 @@ const PACKING: Packing = Packing {
     dense: false,
     row_phases: false,
     films: 1,
+    wide_stages: 0,
 };
 
 fn check(graph: &Graph, packing: &Packing) {
@@ -402,4 +403,43 @@ fn whole_networks_dense_and_in_batches() {
             check(&graph, &Packing { slots: 8192, films: 2, guard: 16, row_copies: true, ..PACKING });
         }
     }
+}
+
+/// Rescalings that wait behind masks, with wide stages or without, leave every layer as it is. They change how many there are only as
+/// the description of wide stages says.
+#[test]
+fn waiting_rescalings_and_wide_stages_change_scales_only() {
+    let recipe = Recipe {
+        architecture: Architecture::ResNet(14),
+        input: Shape::new(3, 16, 16),
+        labels: 5,
+        se: false,
+        post_add_activation: false,
+        shrink: 2,
+    };
+    let graph = random(&recipe, 3).unwrap();
+    let packing = Packing { slots: 8192, guard: 16, row_copies: true, lanes: 8, ..PACKING };
+    let depth = |wide_stages| {
+        let program = lower(&graph, &Packing { wide_stages, ..packing }).unwrap();
+        let scales: Vec<PlainScale> = program
+            .instructions
+            .iter()
+            .filter_map(|i| match i {
+                Instruction::Linear { scale, .. } if *scale != PlainScale::Fill => Some(*scale),
+                _ => None,
+            })
+            .collect();
+        let waiting = scales.iter().filter(|s| matches!(s, PlainScale::Waiting { .. })).count();
+        assert_eq!(waiting + 1, scales.len(), "all masks but the one on the input");
+        check(&graph, &Packing { wide_stages, ..packing });
+        he_model::schedule::depth(&program)
+    };
+    // Two blocks a stage. The first stage has one more value, that of the stem; the last one has one less, which merges with the mean.
+    let plain = depth(0);
+    assert_eq!([depth(1), depth(2), depth(3), depth(4)], [plain + 3, plain + 5, plain + 6, plain + 6]);
+    // A gate multiplies values between layers: such stages are not made wide.
+    let gated = random(&Recipe { se: true, ..recipe }, 3).unwrap();
+    let depth =
+        |wide_stages| he_model::schedule::depth(&lower(&gated, &Packing { wide_stages, ..packing }).unwrap());
+    assert_eq!(depth(3), depth(0));
 }

@@ -30,6 +30,9 @@ const LONG: usize = 8;
 /// A single plaintext that would take more than this is transformed when it is used.
 const DENSE_BYTES: usize = 12 << 20;
 
+/// From this scale on the coefficients of a constant may not fit the words of a periodic plaintext.
+const LARGE_SCALE: f64 = (1u64 << 56) as f64;
+
 /// The plaintexts of one instruction.
 #[derive(Debug, Clone)]
 enum Plain {
@@ -207,12 +210,14 @@ impl Maker<'_> {
         let values = &self.program.plaintexts[id.0 as usize].values;
         // In full it saves a transform a limb on every run, for N words a limb.
         let bytes = (level + 1) * 8 * self.program.slots;
-        let plain = if values.len() < self.program.slots || bytes > DENSE_BYTES {
+        let short = values.len() < self.program.slots || bytes > DENSE_BYTES;
+        let plain = if short && scale < LARGE_SCALE {
             let plain = self.encoder.encode_periodic(values, scale)?;
             self.bytes += plain.bytes();
             Plain::Periodic(plain.into())
         } else {
-            let plain = self.encoder.encode(values, scale, level)?;
+            let values = values.repeat(self.program.slots / values.len());
+            let plain = self.encoder.encode(&values, scale, level)?;
             self.bytes += plain.bytes();
             Plain::Dense(plain.into())
         };

@@ -20,6 +20,9 @@ use he_model::{HeModel, ModelError, Offsets, Op, ValueId};
 use crate::RuntimeError;
 use crate::circuit::Circuit;
 
+/// From this scale on the rounding of plaintexts is nothing.
+const EXACT: f64 = (1u64 << 50) as f64;
+
 /// The program of a circuit with the plaintexts that ciphertexts are really multiplied by.
 ///
 /// # Errors
@@ -33,7 +36,8 @@ pub(crate) fn rounded(circuit: &Circuit) -> Result<Program, RuntimeError> {
         if let Some(&known) = known.get(&(id, scale.to_bits())) {
             return Ok(known);
         }
-        let values = encoder.rounded(&circuit.program.plaintexts[id.0 as usize].values, scale)?;
+        let values = &circuit.program.plaintexts[id.0 as usize].values;
+        let values = if scale < EXACT { encoder.rounded(values, scale)? } else { values.clone() };
         plaintexts.push(Plaintext { values });
         let new = PlainId(plaintexts.len() as u32 - 1);
         known.insert((id, scale.to_bits()), new);

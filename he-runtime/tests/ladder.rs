@@ -243,6 +243,22 @@ fn both_keys_encrypt() {
     assert!(public < 2e-2 && secret < 2e-2, "public {public}, secret {secret}");
 }
 
+/// Where values between layers are wide, the rounding of weights and masks vanishes, on ciphertexts too.
+#[test]
+fn wide_stages_take_the_rounding_away() {
+    let options = PlanOptions { log_ring_degree: Some(13), ..insecure(false) };
+    let error = |wide_stages| {
+        let graph = random(&recipe(Architecture::ResNet(14), 8, 2, false), 2).unwrap();
+        let model = model(graph, &PlanOptions { wide_stages, ..options });
+        assert_eq!((model.plan.packing.row_copies, model.plan.packing.wide_stages), (true, wide_stages));
+        let (measured, simulated) = errors(&model, 3);
+        assert!(measured < 1.5 * simulated && simulated < 1.5 * measured, "{measured} {simulated}");
+        measured
+    };
+    let (plain, wide) = (error(0), error(3));
+    assert!(wide < 0.3 * plain, "{wide} of {plain}");
+}
+
 /// Weights and masks that share a prime are rounded coarsely. The simulation rounds them as the server does, so it finds the very same
 /// errors, and offsets from other films take away their mean.
 #[test]
