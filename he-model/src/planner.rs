@@ -58,7 +58,7 @@ impl Default for PlanOptions {
             precise: None,
             weight_bits: 15,
             films: 1,
-            wide_stages: 3,
+            wide_stages: 2,
         }
     }
 }

@@ -2,7 +2,7 @@
 //! (architecture, side and channels of the latent, `se` or `-`, MiB of memory for keys,
 //! `true` or `false` for precise or not).
 //! `LAYERS=1` prints every layer, `PLAN=1` stops after planning, `RUNS` is the number of
-//! runs (2: the first one also pays for memory), `FILMS` the size of the batch (1).
+//! runs (2: the first one also pays for memory), `FILMS` the size of the batch (1), `WIDE` the most wide stages.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
@@ -31,8 +31,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let start = Instant::now();
     let budget: usize = argument(4, "4096").parse()?;
     let precise = argument(5, "").parse().ok();
-    let films = std::env::var("FILMS").ok().and_then(|v| v.parse().ok()).unwrap_or(1);
-    let options = PlanOptions { max_key_bytes: budget << 20, precise, films, ..PlanOptions::default() };
+    let number = |name: &str| std::env::var(name).ok().and_then(|v| v.parse().ok());
+    let films = number("FILMS").unwrap_or(1);
+    let mut options = PlanOptions { max_key_bytes: budget << 20, precise, films, ..PlanOptions::default() };
+    options.wide_stages = number("WIDE").unwrap_or(options.wide_stages);
     let plan = plan(&graph, &options)?;
     println!(
         "{} {input}: planned in {:.1} s: {:?}",

@@ -1,5 +1,6 @@
 //! The sections `[export]` and `[encrypted]` of a configuration, which the training side only carries.
 
+use he_model::PlanOptions;
 use serde::{Deserialize, Serialize};
 use train::Config;
 
@@ -15,11 +16,19 @@ pub struct ExportSettings {
     pub log_ring_degree: Option<u32>,
     /// Most megabytes that the evaluation keys may take in memory.
     pub max_key_megabytes: usize,
+    /// Residual stages, from the first one on, whose values have half a prime more of scale: more precise, a few levels more.
+    pub wide_stages: usize,
 }
 
 impl Default for ExportSettings {
     fn default() -> Self {
-        Self { calibration_films: 256, headroom: 2.0, log_ring_degree: None, max_key_megabytes: 8192 }
+        Self {
+            calibration_films: 256,
+            headroom: 2.0,
+            log_ring_degree: None,
+            max_key_megabytes: 8192,
+            wide_stages: PlanOptions::default().wide_stages,
+        }
     }
 }
 

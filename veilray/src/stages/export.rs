@@ -71,6 +71,7 @@ pub fn export_run(
         plan: PlanOptions {
             log_ring_degree: settings.log_ring_degree,
             max_key_bytes: settings.max_key_megabytes << 20,
+            wide_stages: settings.wide_stages,
             ..PlanOptions::default()
         },
         notes: BTreeMap::from([
