@@ -137,7 +137,7 @@ pub fn plan(graph: &Graph, options: &PlanOptions) -> Result<Plan, ModelError> {
         let precisions = options.precise.map_or(vec![true, false], |p| vec![p]);
         for precise in precisions {
             let (found, error) = at_degree(graph, options, log_n, precise);
-            last = error.or(last);
+            last = telling(last, error);
             if let Some((cost, plan)) = found {
                 found_at.get_or_insert(log_n);
                 if best.as_ref().is_none_or(|(c, _)| cost < *c) {
@@ -241,6 +241,19 @@ fn is_roomy(graph: &Graph, plan: &Plan) -> bool {
     digits <= 2 && graph.nodes().iter().all(|n| n.shape().len() <= slots)
 }
 
+/// The error that says most about what to do: of budgets for keys the smallest that would do, before what else comes last.
+fn telling(known: Option<ModelError>, new: Option<ModelError>) -> Option<ModelError> {
+    match (known, new) {
+        (Some(ModelError::KeyBudget { needed, budget }), Some(new)) => Some(match new {
+            ModelError::KeyBudget { needed: less, budget } if less < needed => {
+                ModelError::KeyBudget { needed: less, budget }
+            }
+            _ => ModelError::KeyBudget { needed, budget },
+        }),
+        (known, new) => new.or(known),
+    }
+}
+
 /// The best plan at one ring degree, or the last reason why there is none.
 fn at_degree(
     graph: &Graph,
@@ -266,7 +279,7 @@ fn at_degree(
             match tried {
                 Ok((cost, plan)) if best.as_ref().is_none_or(|(c, _)| cost < *c) => best = Some((cost, plan)),
                 Ok(_) => {}
-                Err(error) => last = Some(error),
+                Err(error) => last = telling(last, Some(error)),
             }
             if !fewer_would_help {
                 break;

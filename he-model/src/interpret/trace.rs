@@ -1,7 +1,7 @@
 //! The packed program as numbers: operations, levels, keys, and a prediction of time and memory.
 //!
-//! The times are a model fitted to measured key switches at N = 2^16 on 32-bit limbs (see [`Costs`]), scaled to
-//! other ring degrees by N log N.
+//! The times are a model of key switches at N = 2^16 on 32-bit limbs (see [`Costs`]), fitted by least squares to the measured layers of LeNet,
+//! ResNet20 and ResNet20 with gates, and scaled to other ring degrees by N log N.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -28,18 +28,21 @@ pub struct Costs {
     pub gather: f64,
     /// Gigabytes of key a second.
     pub bandwidth: f64,
+    /// Sum or product of two limbs in memory, as a new one.
+    pub sum: f64,
 }
 
 impl Default for Costs {
     fn default() -> Self {
         Self {
-            inverse: 0.150,
-            forward: 0.130,
-            convert: 0.0043,
-            product: 0.008,
+            inverse: 0.162,
+            forward: 0.128,
+            convert: 0.0051,
+            product: 0.0118,
             pointwise: 0.030,
-            gather: 0.014,
-            bandwidth: 7.8,
+            gather: 0.0148,
+            bandwidth: 8.0,
+            sum: 0.08,
         }
     }
 }
@@ -132,7 +135,13 @@ impl Trace {
             ..Self::default()
         };
         let groups = schedule.groups(program);
-        let mut tracer = Tracer { ring, costs: *costs, trace, layer: 0, program, groups, at: 0 };
+        let mut uses = vec![0; program.plaintexts.len()];
+        for instruction in &program.instructions {
+            if let Instruction::Linear { terms, .. } = instruction {
+                terms.iter().for_each(|t| uses[t.plain.0 as usize] += 1);
+            }
+        }
+        let mut tracer = Tracer { ring, costs: *costs, trace, layer: 0, program, groups, at: 0, uses };
         match walk(program, schedule, &mut tracer) {
             Ok(_) => {}
             Err(never) => match never {},
@@ -154,6 +163,8 @@ struct KeySwitch {
     down: f64,
     inner: f64,
     product: f64,
+    /// The transforms of one plaintext.
+    transform: f64,
 }
 
 struct Tracer<'a> {
@@ -166,6 +177,8 @@ struct Tracer<'a> {
     groups: Vec<usize>,
     /// The instruction at work.
     at: usize,
+    /// For each plaintext, how many terms of linear maps it is in.
+    uses: Vec<usize>,
 }
 
 impl Tracer<'_> {
@@ -190,7 +203,20 @@ impl Tracer<'_> {
         let down = k * c.inverse + k * l * c.convert + l * (c.forward + c.pointwise);
         let inner = (key / c.bandwidth / share).max(2.0 * d * (l + k) * c.product) + 2.0 * (l + k) * c.gather;
         let product = 2.0 * (l + k) * c.product;
-        KeySwitch { up: up * share, down: down * share, inner: inner * share, product: product * share }
+        let transform = (l + k) * c.forward;
+        KeySwitch {
+            up: up * share,
+            down: down * share,
+            inner: inner * share,
+            product: product * share,
+            transform: transform * share,
+        }
+    }
+
+    /// Whether the plaintext of a term is transformed on every run: a long one that no other term shares.
+    fn is_transformed(&self, term: &Term) -> bool {
+        let plain = term.plain.0 as usize;
+        self.uses[plain] == 1 && self.program.plaintexts[plain].values.len() == self.program.slots
     }
 
     fn layer(&mut self, step: &Step) -> &mut LayerTrace {
@@ -200,7 +226,7 @@ impl Tracer<'_> {
     }
 
     fn pointwise(&mut self, limbs: f64, step: &Step) {
-        let ms = limbs * (step.level + 1) as f64 * self.costs.product * self.share();
+        let ms = limbs * (step.level + 1) as f64 * self.costs.sum * self.share();
         self.layer(step).milliseconds += ms;
     }
 
@@ -241,6 +267,7 @@ impl Interpreter for Tracer<'_> {
         let giants = GiantSteps::of(terms());
         giants.rotations().into_iter().for_each(|r| self.rotation(r, step));
         let g: usize = maps.iter().map(|terms| giants.count(terms)).sum();
+        let transformed = terms().filter(|t| self.is_transformed(t)).count();
         let b = babies.len();
         babies.dedup_by_key(|b| b.0);
         let decomposed = babies.len();
@@ -251,6 +278,7 @@ impl Interpreter for Tracer<'_> {
         layer.milliseconds += cost.up * (decomposed + g) as f64
             + cost.inner * (b + g) as f64
             + cost.product * terms().count() as f64
+            + cost.transform * transformed as f64
             + cost.down * (g + 2 * maps.len()) as f64;
         Ok(())
     }
