@@ -387,7 +387,8 @@ fn packings(graph: &Graph, slots: usize, precise: bool, options: &PlanOptions) -
             }));
         }
     }
-    if packings.iter().any(|p| p.row_copies && ciphertexts(graph, p) == 1) {
+    // Dense packing is for tensors that do not fit: it leaves fewer bits to the values between layers.
+    if packings.iter().any(|p| ciphertexts(graph, p) == 1) {
         packings.dedup();
         return packings;
     }
