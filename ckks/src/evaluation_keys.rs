@@ -1,7 +1,7 @@
 //! Evaluation keys: what lets a server relinearise and rotate, and nothing else.
 //!
-//! Each key is made for one level and cut to it: a key of level l serves every ciphertext at level l or below, and is
-//! smaller and faster than one for a higher level. The uniform half of a key is expanded from a seed.
+//! Each key is made for one level and cut to it: a key of level l serves every ciphertext at level l or below, with as few limbs and special
+//! primes as the ciphertext needs. The uniform half of a key is expanded from a seed.
 //!
 //! **Invariant**: residues of keys are in Montgomery form (times 2^32), in memory and on the wire.
 
@@ -70,7 +70,7 @@ macro_rules! key_accessors {
                 self.key.level
             }
 
-            /// Digits and special primes of the key.
+            /// Digits and special primes of the key; at lower levels [`KeyShape::at`] of it is used.
             pub fn shape(&self) -> KeyShape {
                 self.key.shape
             }
@@ -143,14 +143,14 @@ impl EvaluationKeys {
         self.candidates(element, level).next().ok_or_else(missing)
     }
 
-    /// The key of an automorphism that reaches a level and has the given shape.
+    /// The key of an automorphism that reaches a level and has the given shape there.
     pub(crate) fn galois_shaped(
         &self,
         element: GaloisElement,
         level: usize,
         shape: KeyShape,
     ) -> Option<&GaloisKey> {
-        self.candidates(element, level).find(|k| k.shape() == shape)
+        self.candidates(element, level).find(|k| k.shape().at(level + 1) == shape)
     }
 
     /// All keys of an automorphism that reach a level, lowest first.
@@ -192,7 +192,7 @@ pub struct EvaluationKeyRequest {
 
 impl EvaluationKeyRequest {
     /// The keys to make: `None` for relinearisation, or an automorphism, with a level. Within one tier of levels only the highest
-    /// is kept, since it serves the others at the same shape; rotations by nothing need no key.
+    /// is kept, since it serves the others as well; rotations by nothing need no key.
     ///
     /// # Errors
     /// [`Error::Level`] for a level that the parameters do not have.

@@ -307,7 +307,8 @@ impl Evaluator {
         let level = product.level();
         let scale = self.rescaled_scale(product.scale, level, primes)?;
         let key = &keys.relinearization(level)?.key;
-        let decomposition = key_switch::decompose(p, &product.d[2], key.shape);
+        let shape = key.shape.at(level + 1);
+        let decomposition = key_switch::decompose(p, &product.d[2], shape);
         let addends = [0, 1].map(|half| Addend::Raised(&product.d[half]));
         Ok(Ciphertext { c: decomposition.switch(p, key, addends, primes, None), scale })
     }

@@ -4,6 +4,12 @@
 //! P c s' under s; [`mod_down`] divides by P, rounding. Both steps are basis conversions between transforms.
 //! Source: Han and Ki, Better bootstrapping for approximate homomorphic encryption (2019), section 3.
 //!
+//! A key for many limbs serves few with few special primes. Let R be the product of all special primes; key j holds R g_j s', g_j being 1
+//! modulo the primes of digit j and 0 modulo the others. At level l, with P the product of only so many special primes as
+//! the digits need there, the key is reduced modulo Q_l P, and the digits c_j are those of c / (R/P) modulo Q_l.
+//! Then sum_j c_j g_j = c / (R/P) modulo Q_l, so that R sum_j c_j g_j s' = P c s' modulo Q_l P, as above: the
+//! quotient R/P is made good by one factor a limb, and limbs and special primes that are not needed are not touched.
+//!
 //! Work goes limb by limb: what is done to a limb is done while it lies in the second cache,
 //! because whole polynomials (tens of megabytes) stream from memory each time they are touched.
 
@@ -107,10 +113,24 @@ fn targets(
     (first..first + count).map(|i| conversion.target(p.table(limbs, i).modulus)).collect()
 }
 
-/// Cuts `c` into digits and raises each to the special primes (ModUp).
+/// The special primes from `special` on modulo q_i: what a digit is divided by, because keys hold all of them.
+fn left_out(p: &Parameters, special: usize, i: usize) -> u32 {
+    let m = p.table(i + 1, i).modulus;
+    (special..p.special_primes()).fold(1, |x, t| m.mul(x, p.special_table(t).modulus.value() % m.value()))
+}
+
+/// Cuts `c` over the special primes that are left out into digits and raises each to the others (ModUp).
 pub(crate) fn decompose(p: &Parameters, c: &Poly<Evaluation>, shape: KeyShape) -> Decomposition {
     let (n, limbs) = (c.degree(), c.limbs());
-    let mut y = Buffer::copy_of(c.data());
+    let mut divided = Buffer::copy_of(c.data());
+    if shape.special < p.special_primes() {
+        divided.par_chunks_exact_mut(n).enumerate().for_each(|(i, limb)| {
+            let m = p.table(limbs, i).modulus;
+            let inverse = m.invert(left_out(p, shape.special, i));
+            kernels::scale(limb, m.to_montgomery(inverse), m);
+        });
+    }
+    let mut y = Buffer::copy_of(&divided);
     y.par_chunks_exact_mut(n).enumerate().for_each(|(i, limb)| {
         p.table(limbs, i).transform(n).inverse_scaled(limb);
     });
@@ -122,7 +142,7 @@ pub(crate) fn decompose(p: &Parameters, c: &Poly<Evaluation>, shape: KeyShape) -
         let mut digit = Poly::scratch(p, limbs, shape.special);
         let (head, rest) = digit.data_mut().split_at_mut(range.start * n);
         let (own, tail) = rest.split_at_mut(range.len() * n);
-        own.copy_from_slice(&c.data()[range.start * n..range.end * n]);
+        own.copy_from_slice(&divided[range.start * n..range.end * n]);
         convert_limbs(p, (limbs, 0), head, &conversion, &prepared);
         convert_limbs(p, (limbs, range.end), tail, &conversion, &prepared);
         digit

@@ -68,7 +68,7 @@ impl NoiseModel {
     /// If a level does not exist, or the key does not reach the level.
     pub fn key_product(&self, level: usize, key_level: usize) -> f64 {
         assert!(level <= key_level, "a key for level {key_level} at level {level}");
-        let KeyShape { digit_limbs, special } = self.parameters.key_shape(key_level);
+        let KeyShape { digit_limbs, special } = self.parameters.key_shape(key_level).at(level + 1);
         let special: f64 =
             (0..special).map(|i| f64::from(self.parameters.special_table(i).modulus.value()).log2()).sum();
         let moduli: Vec<f64> = (0..=level).map(|i| f64::from(self.parameters.modulus(i)).log2()).collect();

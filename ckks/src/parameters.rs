@@ -2,7 +2,8 @@
 //!
 //! The chain q_0 .. q_L of small primes carries the message; a ciphertext at `level` l lives modulo q_0 .. q_l. Special
 //! primes p_0 .. p_(k-1) exist only inside key switching. A key made for level l lives modulo q_0 .. q_l and as many special
-//! primes as its shape takes, and every such modulus is held below the security bound. See [`KeyShape`].
+//! primes as its shape takes, and every such modulus is held below the security bound. At lower levels it works with fewer special
+//! primes. See [`KeyShape`].
 
 use std::sync::Arc;
 
@@ -57,10 +58,14 @@ impl ParametersLiteral {
     }
 }
 
-/// How a key for some level cuts the modulus: digits of `digit_limbs` limbs, raised by `special` special primes.
+/// How a key switch cuts the modulus: digits of `digit_limbs` limbs, raised by `special` special primes.
 ///
 /// One special prime more than a digit has limbs puts the noise of a key switch at the rounding floor. Few digits
 /// and many special primes are fast; the security bound on q_0 .. q_l p_0 .. p_(special-1) is what limits them.
+///
+/// A key serves lower levels in a smaller shape ([`Self::at`]): a digit that is cut to fewer limbs needs fewer special primes. Every key
+/// holds the product of *all* special primes times the secret, whatever it is cut to (`crate::key_switch` has the proof), so one key does
+/// for all levels below its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct KeyShape {
     /// Limbs in a digit (the last digit may have fewer).
@@ -74,14 +79,20 @@ impl KeyShape {
     pub fn digits(self, limbs: usize) -> usize {
         limbs.div_ceil(self.digit_limbs)
     }
+
+    /// The shape in which a key of this shape switches ciphertexts of so many limbs.
+    pub fn at(self, limbs: usize) -> Self {
+        let digit_limbs = self.digit_limbs.min(limbs);
+        Self { digit_limbs, special: digit_limbs + 1 }
+    }
 }
 
-/// The range of levels that share one key shape.
+/// The range of levels whose keys cut the modulus into equally long digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyTier {
     /// Highest level of the tier.
     pub top_level: usize,
-    /// The shape of every key made for a level of this tier.
+    /// The shape of a key made for that level; keys for lower levels have [`KeyShape::at`] of it.
     pub shape: KeyShape,
 }
 
@@ -119,7 +130,7 @@ fn check_count(what: &'static str, given: usize) -> Result<()> {
     Ok(())
 }
 
-/// The tiers: for each number of digits the highest level it serves, and smaller tiers below where the range is wide.
+/// The tiers: for each number of digits the highest level it serves, and a smaller tier below where the range is wide.
 ///
 /// `fits(limbs, special)` says whether the key modulus stays within the security bound.
 fn plan_tiers(limbs: usize, special: usize, fits: impl Fn(usize, usize) -> bool) -> Vec<KeyTier> {
@@ -134,14 +145,7 @@ fn plan_tiers(limbs: usize, special: usize, fits: impl Fn(usize, usize) -> bool)
             .rev()
             .find(|&l| l.div_ceil(digits) < special && fits(l, l.div_ceil(digits) + 1));
         let Some(reach) = reach else { continue };
-        if digits == 1 {
-            for share in [0.33, 0.6] {
-                let part = (reach as f64 * share).round() as usize;
-                if part >= 4 {
-                    push(part, 1);
-                }
-            }
-        } else if reach - below >= HALVED_TIER {
+        if digits > 1 && reach - below >= HALVED_TIER {
             push(below + (reach - below) / 2, digits);
         }
         push(reach, digits);
@@ -237,7 +241,7 @@ impl Parameters {
         self.0.digest
     }
 
-    /// The ranges of levels that share a key shape, lowest first.
+    /// The ranges of levels whose keys have equally long digits, lowest first.
     pub fn key_tiers(&self) -> &[KeyTier] {
         &self.0.tiers
     }
@@ -248,7 +252,7 @@ impl Parameters {
     /// If the level exceeds the highest.
     pub fn key_shape(&self, level: usize) -> KeyShape {
         let tier = self.0.tiers.iter().find(|tier| tier.top_level >= level);
-        tier.unwrap_or_else(|| panic!("level {level} of {}", self.max_level())).shape
+        tier.unwrap_or_else(|| panic!("level {level} of {}", self.max_level())).shape.at(level + 1)
     }
 
     /// Bytes in memory of one key made for `level`; on the wire it takes half.

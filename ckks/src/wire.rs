@@ -17,7 +17,7 @@ use stream::{Reader, Writer};
 /// First bytes of every object.
 const MAGIC: [u8; 4] = *b"VRCK";
 /// Version of the format.
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 
 /// What an object is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -17,6 +17,7 @@ struct Bench {
     encryptor: Encryptor,
     decryptor: Decryptor,
     symmetric: SecretEncryptor,
+    secret: SecretKey,
     evaluator: Evaluator,
     keys: EvaluationKeys,
     rng: ChaCha20Rng,
@@ -43,6 +44,7 @@ impl Bench {
             decryptor: Decryptor::new(&parameters, &secret).unwrap(),
             symmetric: SecretEncryptor::new(&parameters, &secret).unwrap(),
             evaluator: Evaluator::new(&parameters),
+            secret,
             keys,
             parameters,
             rng,
@@ -197,6 +199,54 @@ fn rotate_and_sum_doubles_or_quadruples() {
     let sum = bench.evaluator.rotate_and_sum_by_radix(&a, slots, 4, 4, &bench.keys).unwrap();
     let expected: Vec<_> = x.iter().map(|v| v * 4.0).collect();
     bench.close(&sum, &expected, 1e-4);
+}
+
+/// Keys for the highest level alone serve every operation at every level below, in the shape that the level needs.
+#[test]
+fn keys_for_the_top_serve_every_level() {
+    for special in [3, 5, 9] {
+        let mut bench = Bench::new(7, special, &[]);
+        let generator = KeyGenerator::new(&bench.parameters, &bench.secret).unwrap();
+        let request = EvaluationKeyRequest {
+            relinearization: vec![7],
+            rotations: vec![(1, 7), (4, 7), (8, 7)],
+            conjugation: vec![7],
+        };
+        bench.keys = generator.evaluation_keys(&request, &mut bench.rng).unwrap();
+        let top = bench.keys.relinearization(7).unwrap().shape();
+        let x = bench.slots(3);
+        let weights = bench.slots(5)[..8].to_vec();
+        for level in (1..=7).rev() {
+            let shape = top.at(level + 1);
+            assert!(shape.special <= top.special && shape.special == shape.digit_limbs.min(level + 1) + 1);
+            let a = bench.encrypt(&x, level);
+            bench.close(&bench.evaluator.rotate(&a, 4, &bench.keys).unwrap(), &rotated(&x, 4), 1e-4);
+            let conjugate: Vec<_> = x.iter().map(Complex64::conj).collect();
+            bench.close(&bench.evaluator.conjugate(&a, &bench.keys).unwrap(), &conjugate, 1e-4);
+            for (k, moved) in
+                [1, 4].into_iter().zip(bench.evaluator.rotate_hoisted(&a, &[1, 4], &bench.keys).unwrap())
+            {
+                bench.close(&moved, &rotated(&x, k), 1e-4);
+            }
+            if level < 2 {
+                continue;
+            }
+            let square = bench.evaluator.square(&a).unwrap();
+            let square = bench.evaluator.relinearize(&square, &bench.keys).unwrap();
+            let squares: Vec<_> = x.iter().map(|v| v * v).collect();
+            bench.close(&bench.evaluator.rescale(&square).unwrap(), &squares, 1e-4);
+            let plaintext = || Diagonal::from(bench.encoder.encode_periodic(&weights, SCALE).unwrap());
+            let term = |giant, baby| LinearTerm { giant, baby, plaintext: plaintext() };
+            let map = LinearTransform::new(vec![term(0, 1), term(8, 4)]).unwrap();
+            let product = |k| -> Vec<_> {
+                rotated(&x, k).iter().zip(weights.iter().cycle()).map(|(p, q)| p * q).collect()
+            };
+            let mut expected = product(1);
+            expected.iter_mut().zip(rotated(&product(4), 8)).for_each(|(e, r)| *e += r);
+            let mapped = bench.evaluator.linear_transform_and_rescale(&a, &map, 1, &bench.keys).unwrap();
+            bench.close(&mapped, &expected, 1e-4);
+        }
+    }
 }
 
 #[test]

@@ -51,14 +51,14 @@ pub struct RingParameters {
     pub skipped_tiers: Vec<usize>,
 }
 
-/// Levels that share one shape of key.
+/// Levels whose keys cut the modulus into equally long digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tier {
     /// Highest level.
     pub top_level: usize,
-    /// Digits there.
+    /// Digits there; fewer at lower levels, where the same digits reach.
     pub digits: usize,
-    /// Special primes.
+    /// Special primes there; at lower levels one more than a digit has limbs.
     pub special: usize,
 }
 
@@ -112,8 +112,8 @@ impl RingParameters {
         self.modulus_bits.iter().chain(&self.special_bits).sum()
     }
 
-    /// The ranges of levels that share a shape of key: for each number of digits the highest level that the bound allows,
-    /// two more below the first, and one in the middle of a wide range above it.
+    /// The ranges of levels whose keys have equally long digits: for each number of digits the highest level that the bound allows,
+    /// and one in the middle of a wide range.
     #[must_use]
     pub fn tiers(&self) -> Vec<Tier> {
         let mut tiers = self.all_tiers();
@@ -152,10 +152,7 @@ impl RingParameters {
         for digits in 1..=MAX_DIGITS {
             let reach = (below + 1..=self.modulus_bits.len()).rev().find(|limbs| fits(*limbs, digits));
             let Some(reach) = reach else { continue };
-            if digits == 1 {
-                let parts = [0.33, 0.6].map(|share| (reach as f64 * share).round() as usize);
-                tiers.extend(parts.into_iter().filter(|part| *part >= 4).map(|part| shape(part, 1)));
-            } else if reach - below >= HALVED_TIER {
+            if digits > 1 && reach - below >= HALVED_TIER {
                 tiers.push(shape(below + (reach - below) / 2, digits));
             }
             tiers.push(shape(reach, digits));
@@ -172,7 +169,8 @@ impl RingParameters {
     pub fn key_shape(&self, level: usize) -> (usize, usize) {
         let tier = self.tiers().into_iter().find(|t| t.top_level >= level);
         tier.map_or((MAX_DIGITS, self.special_bits.len()), |t| {
-            ((level + 1).div_ceil((t.top_level + 1).div_ceil(t.digits)), t.special)
+            let digit_limbs = (t.top_level + 1).div_ceil(t.digits).min(level + 1);
+            ((level + 1).div_ceil(digit_limbs), digit_limbs + 1)
         })
     }
 

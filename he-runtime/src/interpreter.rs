@@ -126,7 +126,8 @@ impl Maker<'_> {
                 entry.count += 1;
                 entry.level = entry.level.max(step.level);
                 let key_level = circuit.spec.ring.key_level(step.level);
-                entry.special = entry.special.max(parameters.key_shape(key_level).special);
+                let shape = parameters.key_shape(key_level).at(step.level + 1);
+                entry.special = entry.special.max(shape.special);
             }
         }
         let mut uses: Vec<_> = uses.into_iter().filter(|(_, uses)| uses.count > 1).collect();

@@ -40,7 +40,7 @@ impl Evaluator {
             return Ok(a.clone());
         }
         let key = keys.galois(element, a.level())?;
-        let digits = key_switch::decompose(&self.parameters, &a.c[1], key.shape());
+        let digits = key_switch::decompose(&self.parameters, &a.c[1], key.shape().at(a.level() + 1));
         Ok(self.apply(a, &digits, key))
     }
 
@@ -91,7 +91,7 @@ impl Evaluator {
         }
         let fits =
             |shape: &KeyShape| elements.iter().all(|&g| keys.galois_shaped(g, level, *shape).is_some());
-        let shape = keys.candidates(first, level).map(GaloisKey::shape).find(fits);
+        let shape = keys.candidates(first, level).map(|key| key.shape().at(level + 1)).find(fits);
         shape.map(Some).ok_or_else(|| Error::KeyShapes { rotations: rotations.to_vec(), level })
     }
 

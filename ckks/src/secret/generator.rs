@@ -11,6 +11,7 @@ use crate::evaluation_keys::{
 };
 use crate::galois::GaloisElement;
 use crate::kernels;
+use crate::key_switch;
 use crate::parameters::Parameters;
 use crate::poly::Poly;
 use crate::sampling;
@@ -99,8 +100,8 @@ impl KeyGenerator {
         Ok(keys)
     }
 
-    /// For each digit j: (-a_j t + e_j + P g_j s, a_j), with g_j = 1 modulo the primes of the digit and 0 modulo the others, where
-    /// s is switched from and t to.
+    /// For each digit j: (-a_j t + e_j + R g_j s, a_j), with R the product of all special primes, those to which the key is cut or not,
+    /// g_j = 1 modulo the primes of the digit and 0 modulo the others, where s is switched from and t to.
     fn switching_key(
         &self,
         from: &SecretPoly,
@@ -123,8 +124,7 @@ impl KeyGenerator {
                 let m = p.table(limbs, i).modulus;
                 let at = if i < limbs { i } else { all + i - limbs };
                 if i < limbs && i / shape.digit_limbs == j {
-                    let product = (0..shape.special)
-                        .fold(1, |x, t| m.mul(x, p.special_table(t).modulus.value() % m.value()));
+                    let product = key_switch::special_product(p, p.special_primes(), i);
                     kernels::add_scaled(limb, from.0.limb(i), m.to_montgomery(product), m);
                 }
                 kernels::scale(limb, m.radix_squared(), m);
