@@ -4,9 +4,10 @@
 //! respects the security bound and the budget for keys wins. One prime of 30 bits serves a level; two remain at the output,
 //! so that results of up to 2^28 at a scale of 2^30 cannot wrap around.
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::graph::{Graph, Op};
+use crate::graph::{Conv2d, Graph, Op};
 use crate::interpret::trace::{Costs, Trace};
 use crate::lower::{Packing, ciphertexts, lower};
 use crate::parameters::{LARGEST_DEGREE, PRIME_BITS, RingParameters, SecurityLevel, bound};
@@ -26,8 +27,12 @@ const COPIES_SCALE_BITS: u32 = 23;
 /// Wide stages may make a plan this much slower.
 const WIDE_TIME: f64 = 1.4;
 
-/// Choices of tiers whose time is predicted.
-const TIER_CHOICES: usize = 8;
+/// Weights and masks with a prime each may make a plan this much slower, or by so many seconds of one thread: what shares a prime is
+/// off by up to 2^-13 of its size, which networks of few layers, and those are quick, do not average out.
+const PRECISE_TIME: (f64, f64) = (2.0, 2.0);
+
+/// What fewer keys may cost in time where the budget does not ask for them.
+const KEYS_TIME: f64 = 1.03;
 
 /// What the user may decide.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -121,12 +126,14 @@ pub fn plan(graph: &Graph, options: &PlanOptions) -> Result<Plan, ModelError> {
         None => 13..=LARGEST_DEGREE,
     };
     let mut last = None;
-    let mut best: Option<(f64, Plan)> = None;
+    // Without and with a prime each for weights and masks.
+    let mut best: [Option<(f64, Plan)>; 2] = [None, None];
     let mut found_at = None;
-    let least = least_depth(graph) + BASE_LEVEL + 1;
+    let least = least_depth(graph, |_| 1) + BASE_LEVEL + 1;
     for log_n in degrees {
         // A ring twice as large is rarely faster; one step is worth a try.
-        if found_at.is_some_and(|n| log_n > n + 1) || best.as_ref().is_some_and(|(_, p)| is_roomy(graph, p)) {
+        let done = best.iter().flatten().any(|(_, p)| is_exact(&p.packing) && is_roomy(graph, p));
+        if found_at.is_some_and(|n| log_n > n + 1) || done {
             break;
         }
         // Nothing is packed where the primes cannot fit.
@@ -138,15 +145,24 @@ pub fn plan(graph: &Graph, options: &PlanOptions) -> Result<Plan, ModelError> {
         for precise in precisions {
             let (found, error) = at_degree(graph, options, log_n, precise);
             last = telling(last, error);
-            if let Some((cost, plan)) = found {
-                found_at.get_or_insert(log_n);
-                if best.as_ref().is_none_or(|(c, _)| cost < *c) {
-                    best = Some((cost, plan));
-                }
+            let Some((cost, plan)) = found else { continue };
+            found_at.get_or_insert(log_n);
+            let settled = few_digits(&plan);
+            let best = &mut best[usize::from(precise)];
+            if best.as_ref().is_none_or(|(c, _)| cost < *c) {
+                *best = Some((cost, plan));
+            }
+            // Where the primes are no burden, sharing them gains little.
+            if settled {
                 break;
             }
         }
     }
+    let [shared, precise] = best;
+    let best = match (shared, precise) {
+        (Some(shared), Some(precise)) if is_too_slow(precise.0, shared.0) => Some(shared),
+        (shared, precise) => precise.or(shared),
+    };
     if let Some((seconds, plan)) = best {
         return Ok(widened(graph, options, seconds, plan));
     }
@@ -164,14 +180,13 @@ fn widened(graph: &Graph, options: &PlanOptions, seconds: f64, plan: Plan) -> Pl
         return plan;
     }
     for wide_stages in (1..=options.wide_stages).rev() {
-        let mut tried = vec![];
-        for key_weight in [0, 1, 2, 8] {
+        let tried = [0, 1, 2, 8].into_par_iter().filter_map(|key_weight| {
             let packing = Packing { wide_stages, key_weight, ..plan.packing };
-            tried.extend(attempt(graph, options, plan.ring.log_ring_degree, packing));
-        }
-        let fastest = tried.into_iter().min_by(|a, b| a.0.total_cmp(&b.0));
-        if let Some((_, wide)) = fastest.filter(|(cost, _)| *cost <= WIDE_TIME * seconds) {
-            return wide;
+            attempt(graph, options, plan.ring.log_ring_degree, packing).ok()
+        });
+        let fastest = tried.collect::<Vec<_>>().into_iter().min_by(|a, b| a.seconds.total_cmp(&b.seconds));
+        if let Some(wide) = fastest.filter(|wide| wide.seconds <= WIDE_TIME * seconds) {
+            return wide.plan;
         }
     }
     plan
@@ -214,8 +229,20 @@ fn first_layer_beyond(program: &Program, levels: usize) -> Option<&str> {
     None
 }
 
-/// A lower bound on the levels of a graph, however it is packed.
-fn least_depth(graph: &Graph) -> usize {
+/// A lower bound on the levels of a graph in a packing, without packing it: with a prime each for weights and mask, convolutions that
+/// read beyond the image take two.
+fn least_depth_packed(graph: &Graph, packing: &Packing) -> usize {
+    let shape = graph.input_shape();
+    let row = (shape.width + packing.guard).next_power_of_two() * packing.lanes;
+    let filled = packing.slots / packing.films == shape.height * row;
+    least_depth(graph, |conv| {
+        let masked = conv.padding > 0 && (!packing.dense || filled);
+        1 + usize::from(packing.precise && masked)
+    })
+}
+
+/// A lower bound on the levels of a graph, with those of a convolution.
+fn least_depth(graph: &Graph, convolution: impl Fn(&Conv2d) -> usize) -> usize {
     let mut depth: Vec<usize> = Vec::with_capacity(graph.nodes().len());
     for node in graph.nodes() {
         let at = |k: usize| depth[node.inputs()[k].0];
@@ -224,7 +251,8 @@ fn least_depth(graph: &Graph) -> usize {
             Op::AvgPool(_) | Op::GlobalAvgPool | Op::ChannelAffine(_) => at(0),
             // Merges with the pool and what lies before it.
             Op::Linear(_) if matches!(graph.node(node.inputs()[0]).op(), Op::GlobalAvgPool) => at(0),
-            Op::Conv2d(_) | Op::Linear(_) => at(0) + 1,
+            Op::Conv2d(c) => at(0) + convolution(c),
+            Op::Linear(_) => at(0) + 1,
             Op::Polynomial(p) => at(0) + p.degree().max(1).next_power_of_two().ilog2() as usize,
             Op::Add => at(0).max(at(1)),
             // The last product of a polynomial gate can be the one with the image.
@@ -236,9 +264,22 @@ fn least_depth(graph: &Graph) -> usize {
 
 /// True if a larger ring cannot help: every tensor fits one ciphertext, and key switches have at most two digits.
 fn is_roomy(graph: &Graph, plan: &Plan) -> bool {
-    let slots = plan.packing.slots;
-    let digits = plan.ring.key_shape(plan.ring.modulus_bits.len() - 1).0;
-    digits <= 2 && graph.nodes().iter().all(|n| n.shape().len() <= slots)
+    few_digits(plan) && graph.nodes().iter().all(|n| n.shape().len() <= plan.packing.slots)
+}
+
+fn is_too_slow(precise: f64, shared: f64) -> bool {
+    let (times, more) = PRECISE_TIME;
+    precise > (times * shared).max(shared + more)
+}
+
+/// True if the rounding of weights and masks needs no prime more: they have one each, or rescalings wait behind the masks.
+fn is_exact(packing: &Packing) -> bool {
+    packing.precise || packing.row_copies
+}
+
+/// True if key switches have at most two digits.
+fn few_digits(plan: &Plan) -> bool {
+    plan.ring.key_shape(plan.ring.modulus_bits.len() - 1).0 <= 2
 }
 
 /// The error that says most about what to do: of budgets for keys the smallest that would do, before what else comes last.
@@ -268,68 +309,92 @@ fn at_degree(
         let reason = format!("a batch of {} films has more films than {slots} slots", options.films);
         return (None, Some(ModelError::NoParameters { reason }));
     }
-    for packing in packings(graph, slots, precise, options) {
-        // Fewer keys only where the fastest program needs more than the budget, or fits it at the price of larger keys.
-        for key_weight in [0, 1, 2, 8, 32] {
-            let tried = attempt(graph, options, log_n, Packing { key_weight, ..packing });
-            let fewer_would_help = match &tried {
-                Ok((_, plan)) => !plan.ring.skipped_tiers.is_empty(),
-                Err(error) => matches!(error, ModelError::KeyBudget { .. }),
-            };
-            match tried {
-                Ok((cost, plan)) if best.as_ref().is_none_or(|(c, _)| cost < *c) => best = Some((cost, plan)),
-                Ok(_) => {}
-                Err(error) => last = telling(last, Some(error)),
+    let packings = packings(graph, slots, precise, options);
+    let tried: Vec<_> =
+        packings.into_par_iter().flat_map_iter(|p| attempts(graph, options, log_n, p)).collect();
+    for tried in tried {
+        match tried {
+            Ok(Attempt { seconds, plan, .. }) => {
+                if best.as_ref().is_none_or(|(s, _)| seconds < *s) {
+                    best = Some((seconds, plan));
+                }
             }
-            if !fewer_would_help {
-                break;
-            }
+            Err(error) => last = telling(last, Some(error)),
         }
     }
     (best, last)
 }
 
-/// Predicted seconds and plan with one packing.
+/// What one packing gives, with fewer and fewer keys: only where more need more than the budget, or fit it at the price of larger ones.
+fn attempts(
+    graph: &Graph,
+    options: &PlanOptions,
+    log_n: u32,
+    packing: Packing,
+) -> Vec<Result<Attempt, ModelError>> {
+    let least = least_depth_packed(graph, &packing) + BASE_LEVEL + 1;
+    if let Err(error) = RingParameters::choose(log_n, least, options.security) {
+        return vec![Err(error)];
+    }
+    let mut tried = vec![];
+    for key_weight in [0, 1, 2, 8, 32] {
+        tried.push(attempt(graph, options, log_n, Packing { key_weight, ..packing }));
+        let fewer_would_help = match tried.last() {
+            Some(Ok(found)) => !found.fits,
+            Some(Err(error)) => matches!(error, ModelError::KeyBudget { .. }),
+            None => false,
+        };
+        if !fewer_would_help {
+            break;
+        }
+    }
+    tried
+}
+
+/// The best plan with one packing.
+struct Attempt {
+    /// Predicted, of one thread.
+    seconds: f64,
+    plan: Plan,
+    /// True if the budget for keys leaves every choice of tiers.
+    fits: bool,
+}
+
 fn attempt(
     graph: &Graph,
     options: &PlanOptions,
     log_n: u32,
     packing: Packing,
-) -> Result<(f64, Plan), ModelError> {
+) -> Result<Attempt, ModelError> {
     let program = lower(graph, &packing)?;
     let limbs = depth(&program) + BASE_LEVEL + 1;
     let ring = RingParameters::choose(log_n, limbs, options.security)?;
-    let scale_bits = if packing.row_copies || packing.dense { COPIES_SCALE_BITS } else { PRIME_BITS };
+    let shared = packing.row_copies || packing.dense && !packing.precise;
+    let scale_bits = if shared { COPIES_SCALE_BITS } else { PRIME_BITS };
     let mut plan = Plan { packing, ring, scale_bits, base_level: BASE_LEVEL };
-    let trace = plan.trace(&program)?;
-    if trace.key_bytes <= options.max_key_bytes {
-        return Ok((trace.seconds(), plan));
-    }
-    // Fewer tiers of keys, if that is enough: of the choices within the budget the fastest of those with most bytes, because large
-    // keys are mostly well used, but not always.
+    // Without tiers of keys of their own for some levels, those of a higher tier serve: fewer keys, at some cost in time.
     let tops: Vec<usize> = plan.ring.tiers().iter().map(|t| t.top_level).rev().skip(1).collect();
+    let needs = plan.trace(&program)?.keys;
     let mut choices: Vec<(usize, Vec<usize>)> = vec![];
-    let mut least = trace.key_bytes;
-    for skipped in 1..1usize << tops.len() {
+    for skipped in 0..1usize << tops.len() {
         let chosen = tops.iter().enumerate().filter(|(i, _)| skipped >> i & 1 == 1);
         plan.ring.skipped_tiers = chosen.map(|(_, top)| *top).collect();
-        let bytes = trace.keys.keys(&plan.ring).1;
-        least = least.min(bytes);
-        if bytes <= options.max_key_bytes {
-            choices.push((bytes, plan.ring.skipped_tiers.clone()));
-        }
+        choices.push((needs.keys(&plan.ring).1, plan.ring.skipped_tiers.clone()));
     }
-    choices.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
-    let mut best: Option<(f64, Plan)> = None;
-    for (_, skipped) in choices.into_iter().take(TIER_CHOICES) {
+    choices.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.cmp(&b.1)));
+    let least = choices.first().map_or(0, |c| c.0);
+    let within = choices.partition_point(|c| c.0 <= options.max_key_bytes);
+    let fits = within == choices.len();
+    let mut timed: Vec<(f64, Plan)> = vec![];
+    for (_, skipped) in choices.into_iter().take(within) {
         plan.ring.skipped_tiers = skipped;
-        let seconds = plan.trace(&program)?.seconds();
-        if best.as_ref().is_none_or(|(s, _)| seconds < *s) {
-            best = Some((seconds, plan.clone()));
-        }
+        timed.push((plan.trace(&program)?.seconds(), plan.clone()));
     }
+    let fastest = timed.iter().fold(f64::INFINITY, |s, (t, _)| s.min(*t));
+    let chosen = timed.into_iter().find(|(seconds, _)| *seconds <= KEYS_TIME * fastest);
     let (needed, budget) = (least >> 20, options.max_key_bytes >> 20);
-    best.ok_or(ModelError::KeyBudget { needed, budget })
+    let (seconds, plan) = chosen.ok_or(ModelError::KeyBudget { needed, budget })?;
+    Ok(Attempt { seconds, plan, fits })
 }
 
 /// The packings worth trying: lanes from what just fits down to a quarter of it, guard columns for the kernels there are.
@@ -369,12 +434,12 @@ fn packings(graph: &Graph, slots: usize, precise: bool, options: &PlanOptions) -
         let most = (film_slots / cells.max(1) + 1).next_power_of_two() / 2;
         packings.extend(lanes(most.max(1)).map(|lanes| Packing { lanes, guard, ..plain }));
     }
-    if precise || shape.is_vector() {
+    if shape.is_vector() {
         packings.dedup();
         return packings;
     }
     let (width, height) = (shape.width.next_power_of_two(), shape.height.next_power_of_two());
-    if shape.width == width && convolutions().any(|c| c.kernel == [3, 3]) {
+    if !precise && shape.width == width && convolutions().any(|c| c.kernel == [3, 3]) {
         // Twice or four times as long as the image's rows; longer ones have room for more copies.
         for guard in [shape.width, 3 * shape.width] {
             let most = film_slots / ((shape.width + guard) * height);
@@ -387,8 +452,9 @@ fn packings(graph: &Graph, slots: usize, precise: bool, options: &PlanOptions) -
             }));
         }
     }
-    // Dense packing is for tensors that do not fit: it leaves fewer bits to the values between layers.
-    if packings.iter().any(|p| ciphertexts(graph, p) == 1) {
+    // Dense packing without a prime each for weights and masks is for tensors that do not fit: it leaves fewer bits to the values
+    // between layers.
+    if !precise && packings.iter().any(|p| ciphertexts(graph, p) == 1) {
         packings.dedup();
         return packings;
     }

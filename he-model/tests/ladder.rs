@@ -372,11 +372,13 @@ fn dense_convolutions_on_several_ciphertexts() {
         (1024, 4, false, 4),
     ] {
         let packing = Packing { slots, lanes, guard: 0, dense: true, row_phases, films, ..PACKING };
-        for network in &networks {
-            check(&chain(shape, network.clone()), &packing);
+        for packing in [packing, Packing { precise: true, ..packing }] {
+            for network in &networks {
+                check(&chain(shape, network.clone()), &packing);
+            }
+            check(&pooled(false, shape, &[]), &packing);
+            check(&pooled(true, shape, &[0.4, 0.2, 0.05, 0.01]), &packing);
         }
-        check(&pooled(false, shape, &[]), &packing);
-        check(&pooled(true, shape, &[0.4, 0.2, 0.05, 0.01]), &packing);
     }
 }
 
@@ -395,7 +397,16 @@ fn whole_networks_dense_and_in_batches() {
                 for row_phases in [false, true].into_iter().filter(|phases| !(se && *phases)) {
                     check(
                         &graph,
-                        &Packing { slots, lanes, guard: 0, dense: true, row_phases, films, ..PACKING },
+                        &Packing {
+                            slots,
+                            lanes,
+                            guard: 0,
+                            dense: true,
+                            row_phases,
+                            films,
+                            precise: films == 1,
+                            ..PACKING
+                        },
                     );
                 }
             }

@@ -1,6 +1,7 @@
 //! Measures random networks end to end: `cargo run --release -p he-runtime --example networks -- resnet20 32 4`
 //! (architecture, side and channels of the latent, `se` or `-`, MiB of memory for keys,
 //! `true` or `false` for precise or not).
+//! `SIMULATE=n` runs the packed program with modelled noise on n latents and prints what the logits are off by.
 //! `LAYERS=1` prints every layer, `PLAN=1` stops after planning, `RUNS` is the number of
 //! runs (2: the first one also pays for memory), `FILMS` the size of the batch (1), `WIDE` the most wide stages.
 
@@ -11,6 +12,7 @@ use std::time::Instant;
 use he_model::zoo::{Architecture, Recipe, random, random_input};
 use he_model::{HeModel, Offsets, PlanOptions, Preprocessing, Ranges, Shape, plan};
 use he_runtime::client::{KeyBundle, decrypt_batch, encrypt_batch};
+use he_runtime::simulate::simulate;
 use he_runtime::{Circuit, Server};
 use rand::SeedableRng;
 
@@ -69,6 +71,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         circuit.trace.key_bytes >> 20
     );
     println!("depth {}, tiers {:?}", circuit.trace.depth, model.plan.ring.tiers());
+    if let Some(latents) = number("SIMULATE") {
+        simulated(&model, &circuit, latents)?;
+    }
     if std::env::var_os("PLAN").is_some() {
         for l in circuit.trace.layers.iter().filter(|_| std::env::var_os("LAYERS").is_some()) {
             println!(
@@ -135,4 +140,23 @@ fn peak_mebibytes() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).unwrap_or_default();
     line.split_whitespace().next().and_then(|v| v.parse::<usize>().ok()).unwrap_or(0) / 1024
+}
+
+/// Prints how far the logits of simulated runs are off.
+fn simulated(model: &HeModel, circuit: &Circuit, latents: usize) -> Result<(), Box<dyn std::error::Error>> {
+    let mut rng = rand::rngs::StdRng::seed_from_u64(1);
+    let mut errors: Vec<f64> = vec![];
+    for seed in 0..latents as u64 {
+        let latent = random_input(circuit.program.input.shape(), seed);
+        let clear = model.graph.run(&latent)?;
+        let noisy = simulate(circuit, &latent, &mut rng)?.logits;
+        errors.extend(clear.iter().zip(noisy).map(|(a, b)| (a - b).abs()));
+    }
+    let mean_square = errors.iter().map(|e| e * e).sum::<f64>() / errors.len().max(1) as f64;
+    let largest = errors.iter().copied().fold(0.0, f64::max);
+    println!(
+        "simulated error of a logit: {:.1e} root mean square, {largest:.1e} at most",
+        mean_square.sqrt()
+    );
+    Ok(())
 }

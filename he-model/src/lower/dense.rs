@@ -6,7 +6,7 @@
 //! end, so the rows that must not be read are emptied before, by a mask for each r. Masks need copies of the input, and those go in
 //! pairs: one as the real, one as the imaginary part. The run of moves along the row is cut into pieces, and a copy moved by the
 //! length of a piece serves each, so that a 3x3 kernel takes three ciphertexts and half of the run. In the end the real
-//! part is taken. Masks and weights share one rescaling. All other slots come out as zero, so nothing has to be cleaned afterwards.
+//! part is taken. Masks and weights share one rescaling, or have one each (`Packing::precise`). All other slots come out as zero, so nothing has to be cleaned afterwards.
 //!
 //! All outputs read the same rotated inputs, and all inputs share the giant steps of an output: the maps form one
 //! group ([`crate::schedule::Schedule::groups`]). Where a stride leaves rows of cells free, they hold channels too (`Packing::row_phases`),
@@ -180,14 +180,16 @@ impl Lowering<'_> {
             self.rotations.insert(baby);
             masks.push((baby as u32, self.builder.plain(mask)));
         }
-        let scale = PlainScale::Bits(self.packing.weight_bits);
+        let precise = self.packing.precise;
+        let scale = if precise { PlainScale::Fill } else { PlainScale::Bits(self.packing.weight_bits) };
         let mut values = vec![];
         for input in &x.values {
             for pair in masks.chunks(2) {
                 let term =
                     |(baby, plain): &(u32, PlainId)| Term { input: 0, baby: *baby, giant: 0, plain: *plain };
                 let terms = pair.iter().map(term).collect();
-                values.push(self.builder.push(Instruction::Linear { inputs: vec![*input], terms, scale }));
+                let copies = self.builder.push(Instruction::Linear { inputs: vec![*input], terms, scale });
+                values.push(if precise { self.builder.push(Instruction::Rescale(copies)) } else { copies });
             }
         }
         values

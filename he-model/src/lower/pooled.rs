@@ -43,7 +43,7 @@ struct Factors {
 /// For each linear layer that merges with the mean before it, what it reads.
 pub(super) fn find(graph: &Graph, packing: &Packing) -> Vec<Option<Vec<Leaf>>> {
     let readers = graph.readers();
-    if !(packing.row_copies || packing.dense) || packing.precise {
+    if !(packing.dense || packing.row_copies && !packing.precise) {
         return vec![None; readers.len()];
     }
     let grids = grids(graph, packing);
