@@ -31,6 +31,15 @@ fn the_first_layer_without_a_level_is_named() {
     }
 }
 
+/// There are levels for it, but keys of eight digits: the budget that would do is named, not levels.
+#[test]
+fn a_budget_for_keys_that_would_do_is_named() {
+    let options = PlanOptions { log_ring_degree: Some(17), precise: Some(false), ..PlanOptions::default() };
+    let error = plan(&gated(32), &options).unwrap_err();
+    let ModelError::KeyBudget { needed, budget } = error else { panic!("{error}") };
+    assert!(budget == 4096 && needed > 10_000, "{error}");
+}
+
 #[test]
 fn a_larger_ring_is_recommended_where_there_is_one() {
     let options = PlanOptions { log_ring_degree: Some(15), precise: Some(false), ..PlanOptions::default() };
