@@ -6,10 +6,10 @@
 //! | [`study`] | the file, expanded into cells: (data set, cell, seed) |
 //! | [`key`] | stages, and the digests that name their results |
 //! | [`cache`] | finished and begun stages, shared by cells, studies and shards |
-//! | [`stages`], [`results`] | the stages themselves, from the code of the subcommands; what they give |
+//! | [`stages`], [`results`], [`clock`] | the stages themselves, from the code of the subcommands; what they give, in what time |
 //! | [`runner`] | cells one after the other; failures are recorded |
 //! | [`record`] | the folder of a study; merging the folders of shards |
-//! | [`estimate`], [`plan`] | what a study will cost, before it runs |
+//! | [`estimate`], [`forecast`], [`plan`] | what a study will cost, before it runs |
 //! | [`tables`], [`figures`], [`page`] | what a reader sees |
 //! | [`paper`] | figures of the paper |
 //!
@@ -17,9 +17,11 @@
 //! continues to the same tables: what was finished is read, and training resumes to the same bits on the CPU.
 
 mod cache;
+mod clock;
 mod describe;
 mod estimate;
 mod figures;
+mod forecast;
 mod key;
 mod page;
 mod paper;

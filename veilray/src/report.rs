@@ -14,7 +14,7 @@ use std::fmt::Write as _;
 use chart::Chart;
 use picture::Picture;
 
-/// A table: a caption, column heads and rows of equal length. Columns after the first are right-aligned.
+/// A table: a caption, column heads and rows of equal length. Columns that hold a number are right-aligned, except for the first.
 #[derive(Debug, Clone, Default)]
 pub struct Table {
     /// What the table shows, above it.
@@ -65,12 +65,12 @@ pub struct Report {
 }
 
 const STYLE: &str = "\
-body{font:15px/1.5 system-ui,sans-serif;color:#1b1f24;max-width:72rem;margin:2rem auto;padding:0 1rem}\
+body{font:15px/1.5 system-ui,sans-serif;color:#1b1f24;max-width:84rem;margin:2rem auto;padding:0 1rem}\
 h1{font-size:1.7rem;margin-bottom:.2rem}h2{font-size:1.25rem;margin-top:2.2rem;border-bottom:1px solid #d0d7de}\
 .summary{color:#57606a;margin-top:0}table{border-collapse:collapse;margin:.8rem 0 1.4rem;display:block;overflow-x:auto}\
 caption{text-align:left;color:#57606a;padding-bottom:.3rem}\
-th,td{padding:.22rem .7rem;white-space:nowrap;border-bottom:1px solid #eaeef2;text-align:right;font-variant-numeric:tabular-nums}\
-th:first-child,td:first-child{text-align:left}th{background:#f6f8fa}\
+th,td{padding:.22rem .6rem;white-space:nowrap;border-bottom:1px solid #eaeef2;text-align:right;font-variant-numeric:tabular-nums}\
+.text{text-align:left}th{background:#f6f8fa;white-space:normal;vertical-align:bottom}\
 figure{display:inline-block;margin:.3rem .6rem .3rem 0;text-align:center;vertical-align:top}\
 figcaption{font-size:.8rem;color:#57606a}figure img{width:160px;height:160px;image-rendering:pixelated;background:#000}\
 .row{margin-bottom:.5rem}.row>b{display:block;font-weight:600;font-size:.9rem}pre{background:#f6f8fa;padding:.8rem;overflow-x:auto;font-size:.8rem}.charts svg{max-width:100%;height:auto}";
@@ -101,6 +101,12 @@ impl Table {
         }
     }
 
+    /// Whether a column is left-aligned: the first, and those in which there are words and no cell begins with a number.
+    pub fn is_text(&self, column: usize) -> bool {
+        let firsts = || self.rows.iter().filter_map(|row| row.get(column)?.chars().next());
+        column == 0 || (firsts().any(char::is_alphabetic) && !firsts().any(|c| c.is_ascii_digit()))
+    }
+
     /// The table as aligned plain text for a terminal.
     pub fn to_text(&self) -> String {
         let columns = self.head.len();
@@ -119,7 +125,8 @@ impl Table {
             for (column, cell) in row.iter().enumerate().take(columns) {
                 let pad = widths[column].saturating_sub(cell.chars().count());
                 let fill = " ".repeat(pad);
-                let (before, after) = if column == 0 { ("", fill.as_str()) } else { (fill.as_str(), "") };
+                let (before, after) =
+                    if self.is_text(column) { ("", fill.as_str()) } else { (fill.as_str(), "") };
                 let _ = write!(line, " {before}{cell}{after}");
             }
             out.push_str(line.trim_end());
@@ -130,14 +137,15 @@ impl Table {
 
     fn to_html(&self) -> String {
         let mut out = format!("<table><caption>{}</caption><tr>", escape(&self.caption));
-        for title in &self.head {
-            let _ = write!(out, "<th>{}</th>", escape(title));
+        let class = |column| if self.is_text(column) { " class=\"text\"" } else { "" };
+        for (column, title) in self.head.iter().enumerate() {
+            let _ = write!(out, "<th{}>{}</th>", class(column), escape(title));
         }
         out.push_str("</tr>\n");
         for row in &self.rows {
             out.push_str("<tr>");
-            for cell in row {
-                let _ = write!(out, "<td>{}</td>", escape(cell));
+            for (column, cell) in row.iter().enumerate() {
+                let _ = write!(out, "<td{}>{}</td>", class(column), escape(cell));
             }
             out.push_str("</tr>\n");
         }

@@ -32,6 +32,18 @@ impl Default for ExportSettings {
     }
 }
 
+impl ExportSettings {
+    /// What the section asks of the planner.
+    pub fn plan_options(&self) -> PlanOptions {
+        PlanOptions {
+            log_ring_degree: self.log_ring_degree,
+            max_key_bytes: self.max_key_megabytes << 20,
+            wide_stages: self.wide_stages,
+            ..PlanOptions::default()
+        }
+    }
+}
+
 /// `[encrypted]`: what `demo` and `eval` run on ciphertexts.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

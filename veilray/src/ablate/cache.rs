@@ -54,6 +54,11 @@ impl Cache {
         self.root.join(stage.name()).join(key)
     }
 
+    /// The folder of what the planner said of networks, see [`super::forecast`].
+    pub fn forecasts(&self) -> PathBuf {
+        self.root.join("forecasts")
+    }
+
     /// Whether the stage is finished.
     pub fn is_done(&self, key: &StageKey) -> bool {
         done_file(&self.folder(key.stage, &key.key)).exists()

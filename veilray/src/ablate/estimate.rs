@@ -4,13 +4,13 @@
 //! The rates are those of two cores of one x86-64 server (docs/training.md has the step times): expect a factor of two either way,
 //! and on narrow networks more.
 
+use classifier::ClassifierConfig;
 use classifier::plan::{ConvPlan, SePlan};
-use classifier::{Architecture, ClassifierConfig};
 use datasets::{FilmDataset, Split};
-use he_model::{PlanOptions, Shape, plan, zoo};
 use train::Config;
 use vqgan::VqganConfig;
 
+use super::forecast::Forecast;
 use super::key::Stage;
 use crate::settings;
 
@@ -195,51 +195,13 @@ pub fn classifier_work(config: &ClassifierConfig) -> Result<Work, classifier::Cl
     Ok(work)
 }
 
-/// What the planner says of a network with random weights on ciphertexts.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Encrypted {
-    /// Seconds of one thread for a film.
-    pub seconds: f64,
-    /// Bytes of the evaluation keys in memory; half as many on disk.
-    pub key_bytes: f64,
-    /// Bytes of one encrypted film.
-    pub ciphertext_bytes: f64,
-}
-
-/// Plans a network of this shape with random weights and quadratic activations.
+/// The classifier of a configuration for films with these labels.
 ///
 /// # Errors
-/// Why it cannot be planned.
-pub fn encrypted(model: &ClassifierConfig, max_key_megabytes: usize) -> Result<Encrypted, String> {
-    let [channels, height, width] = model.latent;
-    let recipe = zoo::Recipe {
-        architecture: match model.architecture {
-            Architecture::LeNet => zoo::Architecture::LeNet,
-            Architecture::VggNet => zoo::Architecture::VggNet,
-            Architecture::HefNet => zoo::Architecture::HefNet,
-            Architecture::ResNet20 => zoo::Architecture::ResNet(20),
-            Architecture::ResNet32 => zoo::Architecture::ResNet(32),
-            Architecture::ResNet44 => zoo::Architecture::ResNet(44),
-            Architecture::ResNet56 => zoo::Architecture::ResNet(56),
-        },
-        input: Shape::new(channels, height, width),
-        labels: model.labels,
-        se: model.se,
-        post_add_activation: model.post_add_activation,
-        shrink: model.width_divisor,
-    };
-    let graph = zoo::random(&recipe, 1).map_err(|error| error.to_string())?;
-    let options = PlanOptions { max_key_bytes: max_key_megabytes << 20, ..PlanOptions::default() };
-    let chosen = plan(&graph, &options).map_err(|error| error.to_string())?;
-    let program = chosen.program(&graph).map_err(|error| error.to_string())?;
-    let trace = chosen.trace(&program).map_err(|error| error.to_string())?;
-    let limbs = (trace.input_level + 1) as f64;
-    Ok(Encrypted {
-        seconds: trace.seconds(),
-        key_bytes: trace.key_bytes as f64,
-        // Two polynomials of N coefficients of 4 bytes a limb, for one ciphertext.
-        ciphertext_bytes: 8.0 * f64::from(chosen.ring.log_ring_degree).exp2() * limbs,
-    })
+/// The configuration is refused.
+pub fn model(config: &Config, films: FilmCounts) -> Result<ClassifierConfig, String> {
+    let shape = config.vqgan.model.latent_shape();
+    config.classifier_model(shape, films.labels.max(1)).map_err(|error| error.to_string())
 }
 
 /// The cost of a stage.
@@ -250,13 +212,13 @@ pub fn cost(
     stage: Stage,
     config: &Config,
     films: FilmCounts,
-    plan: impl FnOnce(&ClassifierConfig) -> Result<Encrypted, String>,
+    plan: impl FnOnce(&ClassifierConfig) -> Forecast,
 ) -> Result<Cost, String> {
     let shape = config.vqgan.model.latent_shape();
     let (encoder, decoder) = vqgan_work(&config.vqgan.model);
     let vqgan = &config.vqgan.train;
     let latent_bytes = 4.0 * shape.iter().product::<usize>() as f64;
-    let model = config.classifier_model(shape, films.labels.max(1)).map_err(|error| error.to_string())?;
+    let model = model(config, films)?;
     let classifier = classifier_work(&model).map_err(|error| error.to_string())?;
     let training = &config.classifier.train;
     let copies = training.augment.map_or(0, |augment| augment.copies) as f64;
@@ -313,6 +275,7 @@ mod tests {
     use burn::module::Module as _;
     use burn::tensor::Device;
 
+    use super::super::forecast::Encrypted;
     use super::*;
 
     fn demo(overrides: &[&str]) -> Config {

@@ -85,6 +85,7 @@ fn charts(outline: &Outline, records: &[Record]) -> Vec<Figure> {
             axis("time", "Time for one film on ciphertexts", "seconds", true),
             &[
                 ("measured", |r| median(&r.results.encrypted.as_ref()?.result.seconds)),
+                ("of processors", |r| median(&r.results.encrypted.as_ref()?.result.processor_seconds)),
                 ("predicted for one thread", |r| Some(r.results.export.as_ref()?.result.predicted_seconds)),
             ],
         ),
@@ -102,15 +103,17 @@ fn charts(outline: &Outline, records: &[Record]) -> Vec<Figure> {
                 ("micro", |r| r.results.classifier.as_ref()?.result.test.micro.f1),
             ],
         ),
-        chart(
-            axis("parameters", "Parameters", "parameters", true),
-            &[
-                ("classifier", |r| Some(r.results.classifier.as_ref()?.result.parameters as f64)),
-                ("VQGAN", |r| Some(r.results.latents.as_ref()?.result.parameters as f64)),
-            ],
-        ),
     ];
+    // Elsewhere the networks are all of about one size.
+    let classifier: (&str, Figures) =
+        ("classifier", |r| Some(r.results.classifier.as_ref()?.result.parameters as f64));
+    if outline.rows == Rows::Architecture {
+        figures.push(chart(axis("parameters", "Parameters", "parameters", true), &[classifier]));
+    }
     if outline.rows == Rows::LatentSize {
+        let vqgan: (&str, Figures) =
+            ("VQGAN", |r| Some(r.results.latents.as_ref()?.result.parameters as f64));
+        figures.push(chart(axis("parameters", "Parameters", "parameters", true), &[classifier, vqgan]));
         figures.push(chart(
             axis("psnr", "Reconstruction of the test films", "PSNR, dB", false),
             &[("PSNR", |r| Some(r.results.latents.as_ref()?.result.test.psnr))],

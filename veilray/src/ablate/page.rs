@@ -56,8 +56,9 @@ fn report(
     Report {
         title: outline.title.clone(),
         summary: format!(
-            "{complete} of {} runs are complete, {failed} failed. {}",
+            "{complete} of {} runs are complete{}, {failed} failed. {}",
             outline.cells.len(),
+            in_the_clear(records),
             films_on_ciphertexts(records)
         ),
         sections: vec![
@@ -75,6 +76,14 @@ fn report(
             Section { title: "Runs".into(), tables: only(of_runs), ..Section::default() },
             origin(outline, records),
         ],
+    }
+}
+
+/// How many of the complete runs end in the clear.
+fn in_the_clear(records: &[Record]) -> String {
+    match records.iter().filter(|record| record.is_complete() && !record.is_polynomial).count() {
+        0 => String::new(),
+        runs => format!(" ({runs} of them in the clear, for their networks are not polynomial)"),
     }
 }
 
@@ -106,17 +115,24 @@ fn origin(outline: &Outline, records: &[Record]) -> Section {
     let mut makers = Table::new("Programs and machines", &["program and machine", "stages"]);
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     let mut stages = Table::new(
-        "Stages; cells that share a stage name the same key",
-        &["run", "stage", "key", "time of its last session"],
+        "Stages, each under the first run that needs it; what runs share is done once",
+        &["run", "stage", "key", "runs that share it", "time of its last session"],
     );
+    let mut sharing: BTreeMap<(String, String), usize> = BTreeMap::new();
+    for (stage, key) in records.iter().flat_map(|record| &record.keys) {
+        *sharing.entry((stage.name().to_owned(), key.clone())).or_default() += 1;
+    }
     for record in records {
         if let Some(latents) = &record.results.latents {
             films.entry(record.id.dataset.clone()).or_insert_with(|| latents.result.films.clone());
         }
         let mut add = |name: &str, key: &str, seconds: f64, maker: String| {
+            // Taken out, so that the next run of the same stage is not listed again.
+            let Some(runs) = sharing.remove(&(name.to_owned(), key.to_owned())) else { return };
             *counts.entry(maker).or_default() += 1;
             let time = readable_time(std::time::Duration::from_secs_f64(seconds.max(0.0)));
-            stages.rows.push(vec![record.id.to_string(), name.into(), key.chars().take(12).collect(), time]);
+            let key = key.chars().take(12).collect();
+            stages.rows.push(vec![record.id.to_string(), name.into(), key, runs.to_string(), time]);
         };
         macro_rules! stage {
             ($name:literal, $done:expr) => {

@@ -1,14 +1,16 @@
-//! The plan of a study: what is done, what would run, and what the rest is expected to take. Nothing is run, and the films need
+//! The plan of a study: what is done, what would run, and what the rest is expected to take. No stage is run, and the films need
 //! not be there.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use classifier::ClassifierConfig;
 
 use super::cache::Cache;
-use super::estimate::{Cost, Encrypted, FilmCounts, cost, encrypted};
-use super::key::{self, Films, StageKey};
+use super::estimate::{self, Cost, FilmCounts};
+use super::forecast::{Forecasts, Request};
+use super::key::{self, Films, Stage};
 use super::runner::{Opened, Shard};
 use super::study::{Cell, Study};
 use crate::context::{Context, readable_bytes, readable_time};
@@ -21,28 +23,32 @@ const UNKNOWN_FILMS: usize = 10_000;
 /// Prints the plan of a shard; `speed` divides the times of training.
 ///
 /// # Errors
-/// A configuration cannot be used, or `speed` is not a positive number.
+/// A configuration cannot be used, `speed` is not a positive number, or the user interrupted.
 pub fn print(context: &Context, study: &Study, shard: Shard, cache: &Cache, speed: f64) -> Result<()> {
     ensure!(speed.is_finite() && speed > 0.0, "--speed expects a positive number, got {speed}");
-    let mut planner =
-        Planner { cache, speed, opened: Opened::default(), planned: BTreeMap::new(), seen: BTreeSet::new() };
+    let cells = shard.cells(study);
+    let mut remarks = BTreeSet::new();
+    let entries = entries(&cells, cache, &mut remarks)?;
+    let mut forecasts = Forecasts::new(cache.forecasts())?;
+    let requests: Vec<Request> = entries.iter().filter_map(Entry::request).collect();
+    forecasts.prepare(context, &requests)?;
+
     let mut table = Table::new(
         &format!("{}: what each run adds to those above it", study.name),
         &["run", "films", "done", "to do", "time", "disk", "disk while it runs"],
     );
     let mut total = Cost::default();
-    let mut remarks = BTreeSet::new();
-    let cells = shard.cells(study);
-    for cell in &cells {
-        context.check("the plan")?;
-        let entry = planner.cell(cell, &mut remarks)?;
-        total.seconds += entry.cost.seconds;
-        total.bytes += entry.cost.bytes;
-        total.temporary = total.temporary.max(entry.cost.temporary);
-        let names = |names: &[&str]| if names.is_empty() { "-".to_owned() } else { names.join(", ") };
-        let mut row = vec![cell.id.to_string(), entry.films, names(&entry.done), names(&entry.to_do)];
-        row.extend(cells_of(entry.cost));
-        table.rows.push(row);
+    for entry in &entries {
+        let cost = entry.cost(&forecasts, speed, &mut remarks);
+        total.seconds += cost.seconds;
+        total.bytes += cost.bytes;
+        total.temporary = total.temporary.max(cost.temporary);
+        let names = |stages: &[Stage]| {
+            let names: Vec<_> = stages.iter().map(|stage| stage.name()).collect();
+            if names.is_empty() { "-".to_owned() } else { names.join(", ") }
+        };
+        let first = [entry.cell.id.to_string(), entry.films.clone(), names(&entry.done), names(&entry.to_do)];
+        table.rows.push(first.into_iter().chain(cells_of(cost)).collect());
     }
     let mut row = vec![format!("all {}", cells.len()), String::new(), String::new(), String::new()];
     row.extend(cells_of(total));
@@ -77,74 +83,74 @@ fn long_time(seconds: f64) -> String {
     }
 }
 
-/// What a cell adds.
-struct Entry {
+/// A cell, and what of it is done and would run.
+struct Entry<'a> {
+    cell: &'a Cell,
+    /// How many films, as text.
     films: String,
-    done: Vec<&'static str>,
-    to_do: Vec<&'static str>,
-    cost: Cost,
+    counts: FilmCounts,
+    done: Vec<Stage>,
+    to_do: Vec<Stage>,
 }
 
-struct Planner<'a> {
-    cache: &'a Cache,
-    speed: f64,
-    opened: Opened,
-    /// What the planner said of networks, by their configuration.
-    planned: BTreeMap<String, Result<Encrypted, String>>,
-    /// Keys that an earlier cell of the plan has.
-    seen: BTreeSet<String>,
-}
-
-impl Planner<'_> {
-    fn cell(&mut self, cell: &Cell, remarks: &mut BTreeSet<String>) -> Result<Entry> {
-        let (films, counts, text) = match self.opened.films(&cell.config) {
+/// The cells of a shard; what an earlier one of them will do is neither done nor to do.
+fn entries<'a>(cells: &[&'a Cell], cache: &Cache, remarks: &mut BTreeSet<String>) -> Result<Vec<Entry<'a>>> {
+    let mut opened = Opened::default();
+    let mut seen = BTreeSet::new();
+    let mut entries = Vec::with_capacity(cells.len());
+    for &cell in cells {
+        let (films, counts, text) = match opened.films(&cell.config) {
             Ok(dataset) => (Films::of(Some(dataset)), FilmCounts::of(dataset), dataset.len().to_string()),
             Err(error) => {
-                remarks.insert(format!(
-                    "{} is not here, so nothing of it counts as done: {error}",
-                    cell.id.dataset
-                ));
+                let name = &cell.id.dataset;
+                remarks.insert(format!("{name} is not here, so nothing of it counts as done: {error}"));
                 let expected = cell.expected_films.unwrap_or(UNKNOWN_FILMS);
                 (Films::Absent, FilmCounts::expected(&cell.config, expected), format!("about {expected}"))
             }
         };
-        let mut entry = Entry { films: text, done: Vec::new(), to_do: Vec::new(), cost: Cost::default() };
-        let keys = key::keys(&cell.config, &films)?;
-        for key in &keys {
-            if self.cache.is_done(key) {
-                entry.done.push(key.stage.name());
-            } else if self.seen.insert(key.key.clone()) {
-                entry.to_do.push(key.stage.name());
-                self.add(&mut entry.cost, cell, key, counts, remarks);
+        let mut entry = Entry { cell, films: text, counts, done: Vec::new(), to_do: Vec::new() };
+        for key in key::keys(&cell.config, &films)? {
+            if cache.is_done(&key) {
+                entry.done.push(key.stage);
+            } else if seen.insert(key.key) {
+                entry.to_do.push(key.stage);
             }
         }
-        Ok(entry)
+        entries.push(entry);
+    }
+    Ok(entries)
+}
+
+impl Entry<'_> {
+    /// What the planner has to be asked for this cell; nothing where no film is to be classified on ciphertexts.
+    fn request(&self) -> Option<Request> {
+        let model = estimate::model(&self.cell.config, self.counts).ok()?;
+        let options = settings::export(&self.cell.config).ok()?.plan_options();
+        self.to_do.contains(&Stage::Encrypted).then_some(Request { model, options })
     }
 
-    fn add(
-        &mut self,
-        sum: &mut Cost,
-        cell: &Cell,
-        key: &StageKey,
-        films: FilmCounts,
-        remarks: &mut BTreeSet<String>,
-    ) {
-        let planned = &mut self.planned;
-        let plan = |model: &classifier::ClassifierConfig| {
-            let budget = settings::export(&cell.config).map_err(|error| error.to_string())?.max_key_megabytes;
-            planned.entry(format!("{model:?} {budget}")).or_insert_with(|| encrypted(model, budget)).clone()
+    /// What the stages to do cost; a remark on each that is expected to fail.
+    fn cost(&self, forecasts: &Forecasts, speed: f64, remarks: &mut BTreeSet<String>) -> Cost {
+        let plan = |model: &ClassifierConfig| {
+            let options =
+                settings::export(&self.cell.config).map_err(|error| error.to_string())?.plan_options();
+            forecasts.of(&Request { model: model.clone(), options })
         };
-        match cost(key.stage, &cell.config, films, plan) {
-            Ok(cost) => {
-                let is_training = key.stage < super::key::Stage::Export;
-                sum.seconds += if is_training { cost.seconds / self.speed } else { cost.seconds };
-                sum.bytes += cost.bytes;
-                sum.temporary = sum.temporary.max(cost.temporary);
-            }
-            Err(error) => {
-                remarks.insert(format!("{}: {} is expected to fail: {error}", cell.id, key.stage.name()));
+        let mut sum = Cost::default();
+        for &stage in &self.to_do {
+            match estimate::cost(stage, &self.cell.config, self.counts, plan) {
+                Ok(cost) => {
+                    sum.seconds += if stage < Stage::Export { cost.seconds / speed } else { cost.seconds };
+                    sum.bytes += cost.bytes;
+                    sum.temporary = sum.temporary.max(cost.temporary);
+                }
+                Err(error) => {
+                    let (cell, name) = (&self.cell.id, stage.name());
+                    remarks.insert(format!("{cell}: {name} is expected to fail: {error}"));
+                }
             }
         }
+        sum
     }
 }
 

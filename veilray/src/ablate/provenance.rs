@@ -33,8 +33,13 @@ impl Provenance {
     /// One line.
     pub fn describe(&self) -> String {
         format!(
-            "veilray {} ({}), {}, {}, {} threads",
-            self.version, self.commit, self.platform, self.instructions, self.threads
+            "veilray {} ({}), {}, {}, {} thread{}",
+            self.version,
+            self.commit,
+            self.platform,
+            self.instructions,
+            self.threads,
+            if self.threads == 1 { "" } else { "s" }
         )
     }
 }

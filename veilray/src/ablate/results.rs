@@ -85,6 +85,9 @@ pub struct EncryptedResult {
     pub asked: usize,
     /// Seconds of the evaluation of each film on ciphertexts.
     pub seconds: Vec<f64>,
+    /// Processor seconds of each film, over all threads; empty where the system does not say.
+    #[serde(default)]
+    pub processor_seconds: Vec<f64>,
     /// Seconds of the trained network in the clear for each of these films, one at a time.
     pub clear_seconds: Vec<f64>,
     /// The trained network on these films.

@@ -17,6 +17,7 @@ use train::{
 };
 
 use super::cache::{Cache, Done, link};
+use super::clock::processor_seconds;
 use super::key::{Stage, StageKey};
 use super::results::{ClassifierResult, EncryptedResult, ExportResult, LatentsResult, VqganResult};
 use crate::context::{Context, size_of};
@@ -177,11 +178,11 @@ impl Stages<'_> {
         let model = load_model(&model_file)?;
         keygen::ensure(self.context, &model, &run)?;
         self.encrypt_films(&chosen, &latents, &model, &run)?;
-        let seconds = self.classify(&chosen, &latents, &model_file, &run)?;
+        let timings = self.classify(&chosen, &latents, &model_file, &run)?;
         let classifier = self.classifier_file()?;
         let evaluation = eval::compare(&config, &latents, &model, &run, &classifier)?;
         ensure!(
-            evaluation.films.len() == asked && seconds.len() == asked,
+            evaluation.films.len() == asked && timings.len() == asked,
             "{asked} films were to be classified on ciphertexts, {} were",
             evaluation.films.len()
         );
@@ -192,7 +193,8 @@ impl Stages<'_> {
         let example = ciphertext_file(&run.encrypted(), &latents.ids[chosen[0]]);
         Ok(EncryptedResult {
             asked,
-            seconds,
+            seconds: timings.iter().map(|timing| timing.seconds).collect(),
+            processor_seconds: timings.iter().filter_map(|timing| timing.processor_seconds).collect(),
             clear_seconds,
             clear: evaluation.clear,
             encrypted: evaluation.encrypted,
@@ -224,23 +226,23 @@ impl Stages<'_> {
         Ok(())
     }
 
-    /// Classifies the chosen films on ciphertexts; the seconds of each. A film is done when its result and its time are there.
+    /// Classifies the chosen films on ciphertexts; the time of each. A film is done when its result and its time are there.
     fn classify(
         &self,
         chosen: &[usize],
         latents: &LatentSet,
         model: &Path,
         run: &RunFolder,
-    ) -> Result<Vec<f64>> {
+    ) -> Result<Vec<Timing>> {
         make_folder(&run.results())?;
         let mut service = None;
-        let mut seconds = Vec::with_capacity(chosen.len());
+        let mut timings = Vec::with_capacity(chosen.len());
         for &index in chosen {
             let id = &latents.ids[index];
             let result = ciphertext_file(&run.results(), id);
             let timing = result.with_extension("json");
             if let (true, Some(time)) = (result.exists(), read_timing(&timing)) {
-                seconds.push(time.seconds);
+                timings.push(time);
                 continue;
             }
             if service.is_none() {
@@ -248,12 +250,14 @@ impl Stages<'_> {
             }
             let Some(service) = &service else { continue };
             let input = ciphertext_file(&run.encrypted(), id);
+            let before = processor_seconds();
             let (_, time, _) = service.classify(self.context, &input, &run.results())?;
-            let time = Timing { seconds: time.as_secs_f64() };
+            let spent = before.zip(processor_seconds()).map(|(before, after)| after - before);
+            let time = Timing { seconds: time.as_secs_f64(), processor_seconds: spent };
             train::files::write_atomically(&timing, &serde_json::to_vec(&time)?)?;
-            seconds.push(time.seconds);
+            timings.push(time);
         }
-        Ok(seconds)
+        Ok(timings)
     }
 }
 
@@ -261,6 +265,7 @@ impl Stages<'_> {
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Timing {
     seconds: f64,
+    processor_seconds: Option<f64>,
 }
 
 fn read_timing(file: &Path) -> Option<Timing> {

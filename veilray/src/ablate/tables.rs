@@ -4,6 +4,7 @@
 //! deviation where there are several; a row in which a seed is missing says so.
 
 use super::describe;
+use super::key::Stage;
 use super::paper;
 use super::record::{Outline, Record};
 use super::results::median;
@@ -137,7 +138,9 @@ pub fn all(outline: &Outline, records: &[Record]) -> Vec<(&'static str, Table)> 
 fn accuracy(outline: &Outline, rows: &[Row<'_>]) -> Table {
     let number = outline.rows.table_of_paper();
     let caption = format!(
-        "Accuracy on all test films, in the clear (as Table {number} of Kim et al. 2025); mean ± deviation over seeds"
+        "Accuracy on all test films, in the clear (as Table {number} of Kim et al. 2025){}; the paper's AUROC stands beside \
+         ours where the films are the paper's and it is on record",
+        over_seeds(rows)
     );
     let head = [
         "AUROC macro",
@@ -172,10 +175,14 @@ fn accuracy(outline: &Outline, rows: &[Row<'_>]) -> Table {
 
 /// What encryption costs.
 fn ciphertexts(outline: &Outline, rows: &[Row<'_>]) -> Table {
-    let caption = "On ciphertexts: seconds for one film (median of the films), precision and size; † the paper's figure is not \
-                   comparable (other machine, and other films or latents of another size)";
+    let caption = format!(
+        "On ciphertexts: seconds for one film (median of the films), precision and size{}; - nothing of it in the paper is on \
+         record; † the paper's figure is not comparable (other machine, and other films or latents of another size)",
+        over_seeds(rows)
+    );
     let head = [
         "seconds",
+        "processor seconds",
         "predicted, one thread",
         "paper: seconds",
         "films",
@@ -187,7 +194,7 @@ fn ciphertexts(outline: &Outline, rows: &[Row<'_>]) -> Table {
         "log2 QP",
         "keys",
     ];
-    let mut table = start(outline, caption, &head);
+    let mut table = start(outline, &caption, &head);
     for row in rows.iter().filter(|row| row.records.is_empty() || row.records.iter().any(|r| r.is_polynomial))
     {
         let encrypted = |r: &Record| r.results.encrypted.as_ref().map(|done| done.result.clone());
@@ -196,6 +203,7 @@ fn ciphertexts(outline: &Outline, rows: &[Row<'_>]) -> Table {
             row.records.iter().filter_map(|r| Some(encrypted(r)?.largest_difference)).reduce(f64::max);
         let cells = vec![
             row.text(2, |r| median(&encrypted(r)?.seconds)),
+            row.text(2, |r| median(&encrypted(r)?.processor_seconds)),
             row.text(2, |r| Some(export(r)?.predicted_seconds)),
             row.same(paper_seconds),
             row.same(films_text),
@@ -227,10 +235,18 @@ fn paper_seconds(record: &Record) -> Option<String> {
     Some(if is_same { said.to_owned() } else { format!("{said}{NOT_COMPARABLE}") })
 }
 
-/// Compression.
+/// What a caption says of the seeds; nothing where there is one.
+fn over_seeds(rows: &[Row<'_>]) -> String {
+    let seeds = rows.iter().map(|row| row.seeds).max().unwrap_or(0);
+    if seeds > 1 { format!("; mean ± deviation over {seeds} seeds") } else { String::new() }
+}
+
+/// Compression. Rows that share their latents are one.
 fn latents(outline: &Outline, rows: &[Row<'_>]) -> Table {
     let head = ["f", "latent", "PSNR, dB", "SSIM", "codes in use, %", "VQGAN parameters", "test films"];
-    let mut table = start(outline, "Reconstruction of all test films by the VQGAN", &head);
+    let caption = format!("Reconstruction of all test films by the VQGAN{}", over_seeds(rows));
+    let mut table = start(outline, &caption, &head);
+    let mut keys = Vec::with_capacity(rows.len());
     for row in rows {
         let of = |r: &Record| r.results.latents.as_ref().map(|done| done.result.clone());
         let cells = vec![
@@ -243,17 +259,39 @@ fn latents(outline: &Outline, rows: &[Row<'_>]) -> Table {
             row.same(|r| Some(of(r)?.test.films)),
         ];
         push(&mut table, outline, row, row.name(|r| r.results.latents.is_some()), cells);
+        keys.push(row.records.iter().filter_map(|r| r.keys.get(&Stage::Latents)).collect::<Vec<_>>());
     }
+    merge_shared(&mut table, usize::from(has_datasets(outline)), &keys);
     table
+}
+
+/// Makes one row of those with the same keys; the column `name` says how many there are.
+fn merge_shared(table: &mut Table, name: usize, keys: &[Vec<&String>]) {
+    let rows = std::mem::take(&mut table.rows);
+    for (index, (mut row, own)) in rows.into_iter().zip(keys).enumerate() {
+        let is_shared = |other: &&Vec<&String>| *other == own && !own.is_empty();
+        if keys[..index].iter().any(|other| is_shared(&other)) {
+            continue;
+        }
+        match keys[index + 1..].iter().filter(is_shared).count() {
+            0 => {}
+            1 => row[name].push_str(" and another"),
+            others => row[name].push_str(&format!(" and {others} others")),
+        }
+        table.rows.push(row);
+    }
 }
 
 /// Table 3: the same films, clear and encrypted.
 fn environment(outline: &Outline, rows: &[Row<'_>]) -> Table {
-    let caption = "Clear against encrypted on the same films (as Table 3 of Kim et al. 2025); mean ± deviation over seeds; \
-                   † the paper's figure is not comparable";
+    let caption = format!(
+        "Clear against encrypted on the same films (as Table 3 of Kim et al. 2025){}; - nothing of it in the paper is on \
+         record; † the paper's figure is not comparable",
+        over_seeds(rows)
+    );
     let head =
         ["films", "seconds a film", "paper: seconds", "AUROC macro", "AUROC micro", "F1 macro", "F1 micro"];
-    let mut table = start(outline, caption, &head);
+    let mut table = start(outline, &caption, &head);
     for row in rows {
         for is_encrypted in [false, true] {
             let result = |r: &Record| r.results.encrypted.as_ref().map(|done| done.result.clone());
@@ -356,6 +394,16 @@ mod tests {
         assert!(
             (both.value - 2.0).abs() < 1e-12 && (both.deviation.expect("two") - 2f64.sqrt()).abs() < 1e-12
         );
+    }
+
+    #[test]
+    fn rows_that_share_everything_are_one() {
+        let mut table = Table::new("latents", &["network", "f"]);
+        table.rows = ["a", "b", "c", "d", "e"].map(|name| vec![name.to_owned(), "4".into()]).to_vec();
+        let (one, two) = ("one".to_owned(), "two".to_owned());
+        merge_shared(&mut table, 0, &[vec![&one], vec![&two], vec![&one], vec![], vec![]]);
+        let names: Vec<&str> = table.rows.iter().map(|row| row[0].as_str()).collect();
+        assert_eq!(names, ["a and another", "b", "d", "e"], "rows that are not run share nothing");
     }
 
     #[test]

@@ -47,12 +47,18 @@ pub struct Figure {
     pub series: Vec<Series>,
 }
 
+/// Height with names of one line; each further line adds to it.
 const HEIGHT: u32 = 360;
 /// Height of title and legend.
 const HEAD: u32 = 50;
-/// The narrowest figure, and the width of a category.
+/// The narrowest figure, and the least width of a category.
 const WIDTH: u32 = 520;
 const CATEGORY_WIDTH: u32 = 64;
+/// Size of the names below the axis, and the height of a line of them.
+const NAME_SIZE: u32 = 12;
+const LINE_HEIGHT: u32 = 15;
+/// The most characters of a line of a category's name, unless a word is longer.
+const LINE_CHARACTERS: usize = 14;
 
 impl Figure {
     /// Whether there is a point to draw.
@@ -67,7 +73,16 @@ impl Figure {
     }
 
     fn size(&self) -> (u32, u32) {
-        (WIDTH.max(self.categories.len() as u32 * CATEGORY_WIDTH + 110), HEIGHT)
+        let names = self.categories.iter().flat_map(|name| wrapped(name));
+        let widths = names.map(|line| text_size(&line, f64::from(NAME_SIZE)).0 as u32 + 10);
+        let category = widths.fold(CATEGORY_WIDTH, u32::max);
+        let width = WIDTH.max(self.categories.len() as u32 * category + 110);
+        (width, HEIGHT + (self.name_lines() - 1) * LINE_HEIGHT)
+    }
+
+    /// Lines of the longest name of a category.
+    fn name_lines(&self) -> u32 {
+        self.categories.iter().map(|name| wrapped(name).len() as u32).fold(1, u32::max)
     }
 
     /// The figure as an `<svg>` element; empty without a point.
@@ -103,7 +118,8 @@ impl Figure {
         let (head, body) = area.split_vertically(HEAD);
         self.draw_head(&head)?;
         let mut builder = ChartBuilder::on(&body);
-        builder.margin(6).margin_right(14).x_label_area_size(40).y_label_area_size(64);
+        let names = 40 + (self.name_lines() - 1) * LINE_HEIGHT;
+        builder.margin(6).margin_right(14).x_label_area_size(names).y_label_area_size(64);
         if self.is_logarithmic {
             let (low, high) = (low / 1.3, high * 1.3);
             // Few powers of ten lie in a short range.
@@ -146,16 +162,13 @@ impl Figure {
         B: DrawingBackend + 'a,
         Y: Ranged<ValueType = f64> + plotters::coord::ranged1d::ValueFormatter<f64>,
     {
-        let name = |index: &i32| {
-            usize::try_from(*index).ok().and_then(|i| self.categories.get(i)).cloned().unwrap_or_default()
-        };
         chart
             .configure_mesh()
             .x_desc(&self.x_label)
             .y_desc(&self.y_label)
             .x_labels(self.categories.len() + 2)
             .y_labels(8)
-            .x_label_formatter(&name)
+            .x_label_formatter(&|_| String::new())
             .y_label_formatter(&|value| short(*value))
             .label_style(("sans-serif", 12))
             .axis_desc_style(("sans-serif", 13))
@@ -163,6 +176,16 @@ impl Figure {
             .bold_line_style(RGBColor(225, 228, 232))
             .draw()
             .ok()?;
+        let area = chart.plotting_area();
+        let bottom = area.get_y_range().start;
+        let style = ("sans-serif", NAME_SIZE).into_text_style(area).pos(Pos::new(HPos::Center, VPos::Top));
+        for (index, name) in (0..).zip(&self.categories) {
+            for (line, text) in (0..).zip(wrapped(name)) {
+                let place = EmptyElement::at((index, bottom));
+                let below = (0, 8 + line * LINE_HEIGHT as i32);
+                area.draw(&(place + Text::new(text, below, style.clone()))).ok()?;
+            }
+        }
         for (index, series) in self.series.iter().enumerate() {
             let colour = COLOURS[index % COLOURS.len()];
             let points: Vec<(i32, Point)> =
@@ -190,6 +213,21 @@ impl Figure {
         }
         Some(())
     }
+}
+
+/// A name in lines of at most [`LINE_CHARACTERS`], where its words allow.
+fn wrapped(name: &str) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in name.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= LINE_CHARACTERS => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
 
 /// A number on an axis: no more digits than it needs.
@@ -239,6 +277,18 @@ mod tests {
             let is_blue = |p: &image::Rgb<u8>| p.0 == [0, 114, 178];
             assert!(png.pixels().filter(|p| is_blue(p)).count() > 300, "points and lines are there");
         }
+    }
+
+    #[test]
+    fn long_names_are_broken_into_lines() {
+        assert_eq!(wrapped("f = 16"), ["f = 16"]);
+        assert_eq!(wrapped("polynomial, SE with cubic gate"), ["polynomial, SE", "with cubic", "gate"]);
+        let mut figure = figure(false, &[Some(3.0), Some(4.0)]);
+        let plain = figure.size();
+        figure.categories[1] = "polynomial, SE with cubic gate".into();
+        assert!(figure.size().1 > plain.1, "there is room for the lines");
+        let svg = figure.to_svg();
+        assert!(svg.contains("with cubic") && !svg.contains("cubic gate"), "{svg}");
     }
 
     #[test]

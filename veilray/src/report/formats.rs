@@ -5,13 +5,13 @@ use std::fmt::Write as _;
 use super::Table;
 
 impl Table {
-    /// A GitHub table below its caption; columns after the first are right-aligned.
+    /// A GitHub table below its caption.
     pub fn to_markdown(&self) -> String {
         let row = |cells: &[String]| {
             let cells = cells.iter().map(|cell| cell.replace('|', "\\|").replace('\n', " "));
             format!("| {} |\n", cells.collect::<Vec<_>>().join(" | "))
         };
-        let rule = (0..self.head.len()).map(|column| if column == 0 { "---" } else { "---:" });
+        let rule = (0..self.head.len()).map(|column| if self.is_text(column) { "---" } else { "---:" });
         let mut out = format!("{}\n\n{}", self.caption, row(&self.head));
         let _ = writeln!(out, "|{}|", rule.collect::<Vec<_>>().join("|"));
         for cells in &self.rows {
@@ -39,9 +39,11 @@ impl Table {
             format!("{} \\\\\n", cells.iter().map(|cell| latex(cell)).collect::<Vec<_>>().join(" & "))
         };
         let mut out = format!(
-            "% needs \\usepackage{{booktabs}}\n\\begin{{table}}\n\\caption{{{}}}\n\\begin{{tabular}}{{l{}}}\n\\toprule\n",
+            "% needs \\usepackage{{booktabs}}\n\\begin{{table}}\n\\caption{{{}}}\n\\begin{{tabular}}{{{}}}\n\\toprule\n",
             latex(&self.caption),
-            "r".repeat(self.head.len().saturating_sub(1))
+            (0..self.head.len())
+                .map(|column| if self.is_text(column) { 'l' } else { 'r' })
+                .collect::<String>()
         );
         out.push_str(&row(&self.head));
         out.push_str("\\midrule\n");
@@ -94,6 +96,15 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[2..4], ["| cell | time, s |", "|---|---:|"]);
         assert_eq!(lines[4], "| f = 2 \\| \"se\" | 1.5 ± 0.1 † |");
+    }
+
+    #[test]
+    fn columns_of_words_are_left_aligned() {
+        let mut table = Table::new("", &["run", "state", "films", "paper"]);
+        table.rows.push(["a", "done", "4 of 4", "almost 600 †"].map(str::to_owned).to_vec());
+        table.rows.push(["b", "-", "-", "76.9 †"].map(str::to_owned).to_vec());
+        assert!(table.to_markdown().contains("|---|---|---:|---:|"), "{}", table.to_markdown());
+        assert!(table.to_latex().contains("{llrr}"));
     }
 
     #[test]

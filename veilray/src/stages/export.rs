@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use burn::tensor::Device;
 use datasets::{LatentSet, Split};
 use he_export::{Export, ExportInputs, Weights, export};
-use he_model::{HeModel, PlanOptions};
+use he_model::HeModel;
 use he_runtime::Circuit;
 use he_runtime::rounding::offsets;
 use he_runtime::simulate::compare_layers;
@@ -68,12 +68,7 @@ pub fn export_run(
         film_side: config.data.side,
         encoder_digest: &trained.encoder_digest,
         headroom: settings.headroom,
-        plan: PlanOptions {
-            log_ring_degree: settings.log_ring_degree,
-            max_key_bytes: settings.max_key_megabytes << 20,
-            wide_stages: settings.wide_stages,
-            ..PlanOptions::default()
-        },
+        plan: settings.plan_options(),
         notes: BTreeMap::from([
             ("architecture".to_owned(), trained.config.architecture.name().to_owned()),
             ("checkpoint".to_owned(), trained.digest.clone()),
