@@ -5,6 +5,7 @@
 //! exit status: 1 for an error, 130 after an interrupt.
 
 mod ablate;
+mod batches;
 mod cli;
 mod context;
 mod report;

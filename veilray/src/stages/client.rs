@@ -162,7 +162,9 @@ pub fn diagnose(context: &Context, arguments: &DiagnoseArguments) -> Result<()> 
         arguments.labels_only,
         arguments.json,
     );
-    context.say("these numbers must not go back to the service: see SECURITY.md, IND-CPA-D");
+    if !films.is_empty() {
+        context.say("these numbers must not go back to the service: see SECURITY.md, IND-CPA-D");
+    }
     for (film, error) in &failed {
         eprintln!("{film}: {error}");
     }
