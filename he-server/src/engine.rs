@@ -289,6 +289,8 @@ impl Engine {
         }
         let code = outcome.error.as_ref().map_or("", |e| e.code.as_str());
         let seconds = started.elapsed().as_secs_f64();
+            let places = self.model(&claim.record.model).map_or(0, |model| model.spec.films());
+            self.metrics.film_places.add(places as u64);
         tracing::info!(%client, %job, state = ?outcome.state, code, seconds, "job ended");
         if let Err(error) = self.jobs.finish(&claim, &outcome) {
             tracing::error!(%client, %job, %error, "the outcome cannot be written");

@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use common::*;
-use he_client::{ClientError, Clinic, Connection, Options, Vault};
+use he_client::{ClientError, Clinic, Connection, Options, Step, Vault};
 use he_protocol::api::JobState;
+use he_runtime::RuntimeError;
 
 fn code(error: &ClientError) -> &str {
     match error {
@@ -63,6 +64,13 @@ fn a_film_goes_round_and_a_retry_is_not_a_second_job() {
     let encoder = he_client::clinic::fetch_encoder(&connection, described, folder.path()).unwrap().unwrap();
     assert_eq!(std::fs::read(encoder).unwrap(), b"stands for an encoder");
     assert!(!server.log().contains(&secret), "a token is in the log");
+}
+
+/// The value of a metric.
+fn metric(server: &Running, name: &str) -> u64 {
+    let text = server.metrics();
+    let line = text.lines().find_map(|l| l.strip_prefix(&format!("{name} "))).expect(name);
+    line.parse::<f64>().unwrap() as u64
 }
 
 #[test]
@@ -141,6 +149,66 @@ fn eight_clients_at_once_get_their_own_answers_and_every_bad_request_is_refused_
     let left = std::fs::read_dir(folder.path().join("state/temp")).unwrap().count();
     assert_eq!(left, 0, "{left} files in temp");
     assert!(server.metrics().contains("veilray_jobs_pending 0\n"));
+}
+
+#[test]
+fn films_share_jobs_in_their_order_and_a_bad_one_does_not_spoil_its_neighbours() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, package) = package_of(folder.path(), "small", model_for(3, 4));
+    let (_, other) = package_of(folder.path(), "other", model_for(4, 4));
+    let server = Running::start(folder.path(), "127.0.0.1:0", "", &[&package, &other]);
+    let secret = token(folder.path(), "clinic");
+    let clinic = enrol(connect(&server.address, &secret, 2), "small", &folder.path().join("keys"));
+    assert_eq!((clinic.films(), clinic.enrolment().model.batch), (4, 4));
+    // Nine sound films are three jobs: four, four, and one place in use.
+    let mut films: Vec<Vec<f64>> = (0..9).map(|seed| latent(&model, seed)).collect();
+    films.insert(2, vec![9.0; films[0].len()]);
+    films.insert(5, vec![0.0; 7]);
+    let told: Vec<AtomicBool> = films.iter().map(|_| AtomicBool::new(false)).collect();
+    let tell = |step| {
+        if let Step::Job(film, JobState::Done, _) = step {
+            told[film].store(true, Ordering::Relaxed);
+        }
+    };
+    let results = clinic.diagnose_all(&films, 2, &AtomicBool::new(false), &tell);
+    assert_eq!(results.len(), films.len());
+    for (index, (result, film)) in results.iter().zip(&films).enumerate() {
+        let is_told = told[index].load(Ordering::Relaxed);
+        match (index, result) {
+            (2, Err(error)) => {
+                assert!(matches!(**error, ClientError::Runtime(RuntimeError::OutOfRange { .. })))
+            }
+            (5, Err(error)) => assert!(matches!(**error, ClientError::Runtime(RuntimeError::Length { .. }))),
+            (_, Ok(got)) => assert_close(got, &model.graph.run(film).unwrap()),
+            (_, Err(error)) => panic!("film {index}: {error}"),
+        }
+        assert_eq!(is_told, result.is_ok(), "progress of film {index}");
+    }
+    assert_eq!(metric(&server, "veilray_jobs_accepted_total"), 3);
+    assert_eq!(metric(&server, "veilray_film_places_total"), 12);
+    // Three films, submitted three times under one name, are one job; its size says nothing of how many they are.
+    let three: Vec<Vec<f64>> = (20..23).map(|seed| latent(&model, seed)).collect();
+    let bytes = clinic.encrypt_batch(&three).unwrap();
+    assert_eq!(bytes.len(), clinic.encrypt(&three[0]).unwrap().len());
+    let name = "0123456789abcdef0123";
+    let jobs: BTreeSet<_> = (0..3).map(|_| clinic.submit_bytes(&bytes, name).unwrap().id).collect();
+    assert_eq!((jobs.len(), metric(&server, "veilray_jobs_accepted_total")), (1, 4));
+    let job = jobs.first().unwrap();
+    assert_eq!(clinic.wait(job, &AtomicBool::new(false), &mut |_| {}).unwrap().state, JobState::Done);
+    let results = clinic.results(job, 3).unwrap();
+    assert_eq!(results.len(), 3);
+    for (got, film) in results.iter().zip(&three) {
+        assert_close(got.as_ref().unwrap(), &model.graph.run(film).unwrap());
+    }
+    // A batch for another model is refused, and so are more films than there are places.
+    let stranger = enrol(connect(&server.address, &secret, 2), "other", &folder.path().join("other-keys"));
+    let foreign = stranger.encrypt_batch(&three).unwrap();
+    assert_eq!(code(&clinic.submit_bytes(&foreign, "0123456789abcdef0124").unwrap_err()), "other_model");
+    let five: Vec<Vec<f64>> = (0..5).map(|seed| latent(&model, seed)).collect();
+    assert!(matches!(
+        clinic.encrypt_batch(&five),
+        Err(ClientError::Runtime(RuntimeError::Batch { most: 4, got: 5 }))
+    ));
 }
 
 #[test]

@@ -502,7 +502,7 @@ pub struct DiagnoseArguments {
     /// The encoder's checkpoint; fetched from the service unless given.
     #[arg(long, value_name = "FILE")]
     pub encoder: Option<PathBuf>,
-    /// Films at once.
+    /// Ciphertexts at once, each with as many films as the model's hold.
     #[arg(long, value_name = "N", default_value_t = 4)]
     pub at_once: usize,
     /// Print yes or no at probability 0.5 instead of numbers: the form that is safe to pass on (SECURITY.md).
