@@ -3,8 +3,8 @@
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use he_model::SecurityLevel;
@@ -14,7 +14,7 @@ use he_protocol::api::{
 };
 use he_protocol::{Digest, JobId, Name, files};
 use he_runtime::EncryptedTensor;
-use he_runtime::client::{ClientKeys, decrypt, encrypt};
+use he_runtime::client::{ClientKeys, decrypt_batch, encrypt_batch};
 
 use crate::ClientError;
 use crate::http::{Call, Connection};
@@ -26,15 +26,15 @@ const MAX_ENCODER: u64 = 8 << 30;
 const RANGE_FACTOR: f64 = 8.0;
 const LEAST_LIMIT: f64 = 30.0;
 
-/// The logits of a film, one a label, or why there are none.
-pub type Logits = Result<Vec<f64>, ClientError>;
+/// The logits of a film, one a label, or why there are none; films that shared a job share its error.
+pub type Logits = Result<Vec<f64>, Arc<ClientError>>;
 
 /// How far something is, for whoever watches.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Step {
     /// Bytes of the evaluation keys that the service has, of all.
     Upload(u64, u64),
-    /// A job's number among the films, its state, and the share of its time that is done.
+    /// A film's number among the films, the state of its job, and the share of the job's time that is done.
     Job(usize, JobState, f64),
 }
 
@@ -156,6 +156,12 @@ impl Clinic {
         passphrase: Option<&Passphrase>,
         on_step: &mut dyn FnMut(Step),
     ) -> Result<Self, ClientError> {
+        let (said, films) = (description.batch, description.spec.films());
+        if said != films {
+            return Err(ClientError::Answer(format!(
+                "a ciphertext is said to hold {said} films, by the model's layouts it holds {films}"
+            )));
+        }
         let enrolment = match vault.enrolment()? {
             None => vault.create(connection.url(), description, passphrase)?,
             Some(found) if found.model.spec == description.spec => found,
@@ -264,13 +270,27 @@ impl Clinic {
         self.connection.json::<KeyStatus>(Call::new("POST", &complete)).map(drop)
     }
 
+    /// Films that one job takes.
+    #[must_use]
+    pub fn films(&self) -> usize {
+        self.enrolment.model.spec.films()
+    }
+
     /// Encrypts a latent, `[channels, height, width]` row-major, into the bytes that [`Clinic::submit_bytes`] sends.
     ///
     /// # Errors
     /// A latent that the model does not take.
     pub fn encrypt(&self, latent: &[f64]) -> Result<Vec<u8>, ClientError> {
+        self.encrypt_batch(&[latent])
+    }
+
+    /// As [`Clinic::encrypt`], the latents of 1 to [`Clinic::films`] films for one job. How many there are does not show.
+    ///
+    /// # Errors
+    /// No latent, too many, or one that the model does not take.
+    pub fn encrypt_batch(&self, latents: &[impl AsRef<[f64]>]) -> Result<Vec<u8>, ClientError> {
         let spec = &self.enrolment.model.spec;
-        let encrypted = encrypt(spec, &self.secret, latent, &mut random()?)?;
+        let encrypted = encrypt_batch(spec, &self.secret, latents, &mut random()?)?;
         let file = self.scratch()?;
         encrypted.save(&spec.parameters()?, &file.0)?;
         std::fs::read(&file.0).map_err(ClientError::io(&file.0))
@@ -334,11 +354,24 @@ impl Clinic {
         }
     }
 
-    /// Fetches the encrypted result of a finished job, decrypts it, and deletes it from the service.
+    /// Fetches the encrypted result of a finished job, decrypts its first film, and deletes it from the service.
     ///
     /// # Errors
     /// The job has no result, or it does not belong to these keys.
     pub fn result(&self, job: &JobId) -> Result<Vec<f64>, ClientError> {
+        self.results(job, 1)?.swap_remove(0)
+    }
+
+    /// As [`Clinic::result`], the first `films` films of the job's batch, in the order in which they were encrypted: each with its logits, or
+    /// with why they are not believed.
+    ///
+    /// # Errors
+    /// The job has no result, it does not belong to these keys, or a batch does not hold so many films.
+    pub fn results(
+        &self,
+        job: &JobId,
+        films: usize,
+    ) -> Result<Vec<Result<Vec<f64>, ClientError>>, ClientError> {
         let model = &self.enrolment.model;
         model.spec.check()?;
         let parameters = model.spec.parameters()?;
@@ -348,13 +381,14 @@ impl Clinic {
         let file = self.scratch()?;
         File::create(&file.0).and_then(|mut f| f.write_all(&bytes)).map_err(ClientError::io(&file.0))?;
         let result = EncryptedTensor::load_logits(&parameters, &file.0)?;
-        let logits = decrypt(&model.spec, &self.secret, &result)?;
-        let limit = (RANGE_FACTOR * model.logit_range).max(LEAST_LIMIT);
-        if let Some(&value) = logits.iter().find(|v| v.is_nan() || v.abs() > limit) {
-            return Err(ClientError::Implausible { value, limit });
-        }
+        let decrypted = decrypt_batch(&model.spec, &self.secret, &result, films)?;
         self.delete(job)?;
-        Ok(logits)
+        let limit = (RANGE_FACTOR * model.logit_range).max(LEAST_LIMIT);
+        let believed = |logits: Vec<f64>| match logits.iter().find(|v| v.is_nan() || v.abs() > limit) {
+            Some(&value) => Err(ClientError::Implausible { value, limit }),
+            None => Ok(logits),
+        };
+        Ok(decrypted.into_iter().map(believed).collect())
     }
 
     /// Cancels a job, or deletes one that ended. A job that is not there any more is no error.
@@ -363,6 +397,18 @@ impl Clinic {
     /// The service refuses or cannot be reached.
     pub fn delete(&self, job: &JobId) -> Result<(), ClientError> {
         match self.connection.send(Call::new("DELETE", &format!("/v1/jobs/{job}"))) {
+            Ok(_) | Err(ClientError::Refused { status: 404, .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes the evaluation keys from the service. [`Clinic::upload`] sends them again.
+    ///
+    /// # Errors
+    /// The service refuses or cannot be reached.
+    pub fn delete_keys(&self) -> Result<(), ClientError> {
+        let path = format!("/v1/keys/{}", self.enrolment.keys);
+        match self.connection.send(Call::new("DELETE", &path)) {
             Ok(_) | Err(ClientError::Refused { status: 404, .. }) => Ok(()),
             Err(error) => Err(error),
         }
@@ -378,7 +424,20 @@ impl Clinic {
         interrupt: &AtomicBool,
         on_status: &mut dyn FnMut(&JobStatus),
     ) -> Result<Vec<f64>, ClientError> {
-        let encrypted = self.encrypt(latent)?;
+        self.diagnose_batch(&[latent], interrupt, on_status)?.swap_remove(0)
+    }
+
+    /// As [`Clinic::diagnose`], the latents of 1 to [`Clinic::films`] films in one job.
+    ///
+    /// # Errors
+    /// As its parts, for all of the films; one whose result is not believed has an error of its own.
+    pub fn diagnose_batch(
+        &self,
+        latents: &[impl AsRef<[f64]>],
+        interrupt: &AtomicBool,
+        on_status: &mut dyn FnMut(&JobStatus),
+    ) -> Result<Vec<Result<Vec<f64>, ClientError>>, ClientError> {
+        let encrypted = self.encrypt_batch(latents)?;
         let name = format!("{:032x}", rand::random::<u128>());
         let job = self.submit_bytes(&encrypted, &name)?.id;
         drop(encrypted);
@@ -395,10 +454,11 @@ impl Clinic {
             let (code, message) = error.unwrap_or_else(|| ("unknown".into(), "no reason was given".into()));
             return Err(ClientError::Job { code, message });
         }
-        self.result(&job)
+        self.results(&job, latents.len())
     }
 
-    /// Several latents at once, each to its logits or its own error, in their order.
+    /// Any number of latents, each to its logits or its error, in their order. Each job takes as many films as it can, and `at_once` jobs are
+    /// under way at a time. A latent that the model does not take is refused here, and does not keep others from their job.
     pub fn diagnose_all(
         &self,
         latents: &[Vec<f64>],
@@ -406,28 +466,38 @@ impl Clinic {
         interrupt: &AtomicBool,
         on_step: &(dyn Fn(Step) + Sync),
     ) -> Vec<Logits> {
-        let next = AtomicUsize::new(0);
-        let results: Mutex<Vec<Option<Logits>>> = Mutex::new(latents.iter().map(|_| None).collect());
+        let spec = &self.enrolment.model.spec;
+        let refused =
+            |latent: &Vec<f64>| spec.check_film(latent).err().map(|e| Err(Arc::new(ClientError::from(e))));
+        let results: Vec<Option<Logits>> = latents.iter().map(refused).collect();
+        let sound: Vec<usize> = (0..latents.len()).filter(|&index| results[index].is_none()).collect();
+        let batches: Vec<&[usize]> = sound.chunks(spec.films().max(1)).collect();
+        let (next, results) = (AtomicUsize::new(0), Mutex::new(results));
         std::thread::scope(|scope| {
-            for _ in 0..at_once.clamp(1, 16).min(latents.len()) {
+            for _ in 0..at_once.clamp(1, 16).min(batches.len()) {
                 scope.spawn(|| {
-                    loop {
-                        let index = next.fetch_add(1, Ordering::Relaxed);
-                        let Some(latent) = latents.get(index) else { return };
-                        let mut tell = |s: &JobStatus| on_step(Step::Job(index, s.state, s.progress));
-                        let result = if interrupt.load(Ordering::Relaxed) {
+                    while let Some(batch) = batches.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        let films: Vec<&Vec<f64>> = batch.iter().map(|&index| &latents[index]).collect();
+                        let mut tell = |s: &JobStatus| {
+                            batch.iter().for_each(|&index| on_step(Step::Job(index, s.state, s.progress)));
+                        };
+                        let outcome = if interrupt.load(Ordering::Relaxed) {
                             Err(ClientError::Interrupted)
                         } else {
-                            self.diagnose(latent, interrupt, &mut tell)
+                            self.diagnose_batch(&films, interrupt, &mut tell)
+                        };
+                        let outcome: Vec<Logits> = match outcome {
+                            Ok(films) => films.into_iter().map(|film| film.map_err(Arc::new)).collect(),
+                            Err(error) => vec![Err(Arc::new(error)); batch.len()],
                         };
                         let mut results = results.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                        results[index] = Some(result);
+                        batch.iter().zip(outcome).for_each(|(&index, film)| results[index] = Some(film));
                     }
                 });
             }
         });
         let results = results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-        results.into_iter().map(|r| r.unwrap_or(Err(ClientError::Interrupted))).collect()
+        results.into_iter().map(|r| r.unwrap_or_else(|| Err(Arc::new(ClientError::Interrupted)))).collect()
     }
 
     /// A file in the vault, removed when dropped. It holds ciphertexts only.

@@ -50,8 +50,13 @@ pub struct Report {
     pub key_count: usize,
     /// Bytes of the evaluation keys in memory; about half on the wire.
     pub key_bytes: usize,
-    /// Predicted seconds of one thread, from counts of operations and fitted unit costs: an estimate, not a promise.
+    /// Films that one run takes: those of a batch share the ciphertexts.
+    pub films: usize,
+    /// Predicted seconds of one thread for a run, however many films it has, from counts of operations and fitted unit costs: an estimate,
+    /// not a promise.
     pub predicted_seconds: f64,
+    /// The same, for each film of a full batch.
+    pub predicted_seconds_per_film: f64,
     /// Latents seen in calibration.
     pub calibration_films: usize,
     /// Layer with the largest values in calibration, and their magnitude.
@@ -90,7 +95,9 @@ impl Report {
             },
             key_count: trace.key_count,
             key_bytes: trace.key_bytes,
+            films: plan.packing.films,
             predicted_seconds: trace.seconds(),
+            predicted_seconds_per_film: trace.seconds() / plan.packing.films as f64,
             calibration_films: calibration.ranges.inputs,
             largest_value: calibration.largest.clone(),
             weights: arrays.map(|(_, values)| values.len()).sum(),
@@ -121,9 +128,16 @@ impl fmt::Display for Report {
             self.scale_bits,
             self.weights
         )?;
+        let batch = match self.films {
+            1 => " a film".to_owned(),
+            films => format!(
+                " a batch of up to {films} films, {:.1} s a film if it is full",
+                self.predicted_seconds_per_film
+            ),
+        };
         writeln!(
             f,
-            "{} evaluation keys: {:.0} MB in memory; predicted time: {:.1} s of one thread (an estimate)",
+            "{} evaluation keys: {:.0} MB in memory; predicted time: {:.1} s of one thread{batch} (an estimate)",
             self.key_count,
             self.key_bytes as f64 / 1e6,
             self.predicted_seconds

@@ -13,6 +13,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
 use crate::graph::{Graph, GraphLiteral, Offsets};
+use crate::lower::Packing;
 use crate::planner::Plan;
 use crate::program::Program;
 use crate::{ModelError, Ranges, Shape};
@@ -280,6 +281,13 @@ impl HeModel {
             .map_err(|e| FileError::Invalid { path: shown(), source: e.into() })?;
         crate::parameters::bound(model.plan.ring.log_ring_degree, model.plan.ring.security)
             .map_err(|source| FileError::Invalid { path: shown(), source })?;
+        let Packing { films, slots, .. } = model.plan.packing;
+        if !films.is_power_of_two() || films > slots || slots != model.plan.ring.slots() {
+            return mismatch(format!(
+                "its plan puts {films} films into {slots} slots of a ring of {}: a batch is a power of two",
+                model.plan.ring.slots()
+            ));
+        }
         Ok(model)
     }
 }

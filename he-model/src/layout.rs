@@ -224,6 +224,12 @@ impl Layout {
         }
     }
 
+    /// The ciphertext that holds channel `c`, all of it.
+    #[must_use]
+    pub fn ciphertext_of(&self, c: usize) -> usize {
+        self.slot(c, 0, 0).0
+    }
+
     /// Ciphertext and slot of the value of channel c at row y and column x of the first film.
     fn slot(&self, c: usize, y: usize, x: usize) -> (usize, usize) {
         match self {

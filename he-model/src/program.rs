@@ -267,13 +267,22 @@ pub struct LayerResult {
 }
 
 impl LayerResult {
-    /// The layer's tensor from the slots of its ciphertexts.
+    /// The layer's tensor from the slots of its ciphertexts, that of the first film in a batch.
     ///
     /// # Panics
     /// If there are fewer ciphertexts or slots than the layout says.
     #[must_use]
     pub fn unpack(&self, slots: &[Vec<Complex64>]) -> Vec<f64> {
-        let mut tensor = self.layout.unpack(slots);
+        self.unpack_film(slots, 0)
+    }
+
+    /// As [`LayerResult::unpack`], the tensor of film `film`.
+    ///
+    /// # Panics
+    /// If there are fewer films, ciphertexts or slots than that.
+    #[must_use]
+    pub fn unpack_film(&self, slots: &[Vec<Complex64>], film: usize) -> Vec<f64> {
+        let mut tensor = self.layout.unpack_film(slots, film);
         let positions = self.layout.shape().height * self.layout.shape().width;
         tensor.iter_mut().enumerate().for_each(|(i, v)| *v *= self.factor[i / positions]);
         tensor

@@ -64,6 +64,9 @@ pub struct Manifest {
     pub labels: Vec<String>,
     /// What happens to a film before.
     pub preprocessing: Preprocessing,
+    /// Films that share a ciphertext, and so one evaluation.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub films: usize,
     /// Range of every layer in calibration.
     pub ranges: Vec<(String, Range)>,
     /// Largest magnitude of a logit in calibration; 0 if unknown.
@@ -74,6 +77,15 @@ pub struct Manifest {
     pub model: Entry,
     /// The encoder.
     pub encoder: Option<Entry>,
+}
+
+fn one() -> usize {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_one(n: &usize) -> bool {
+    *n == 1
 }
 
 /// Why a package was refused or could not be made.
@@ -161,6 +173,7 @@ impl Package {
             model_digest: model_digest(&loaded, model)?,
             labels: loaded.labels.clone(),
             preprocessing: loaded.preprocessing.clone(),
+            films: loaded.plan.packing.films,
             ranges: loaded.ranges.nodes.iter().filter(|(_, r)| finite(r)).cloned().collect(),
             logit_range: output.filter(finite).map_or(0.0, |r| r.magnitude()),
             card,
@@ -229,6 +242,9 @@ impl Package {
         }
         if model.preprocessing != self.manifest.preprocessing {
             return mismatch("the preprocessing");
+        }
+        if model.plan.packing.films != self.manifest.films {
+            return mismatch("the number of films in a batch");
         }
         Ok(model)
     }

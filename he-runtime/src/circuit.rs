@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::RuntimeError;
 
+/// A latent may exceed the calibrated range by this factor before it is refused.
+const RANGE_MARGIN: f64 = 2.0;
+
 /// The parameters of a model, checked by the scheme.
 ///
 /// # Errors
@@ -112,6 +115,42 @@ impl ClientSpec {
     #[must_use]
     pub fn films(&self) -> usize {
         self.input.films()
+    }
+
+    /// Checks the latent of one film, `[channels, height, width]` row-major, as it is checked before encryption: so that a film that is
+    /// refused does not keep others from their batch.
+    ///
+    /// # Errors
+    /// A latent of the wrong size, or with values far outside of what the model was calibrated for.
+    pub fn check_film(&self, latent: &[f64]) -> Result<(), RuntimeError> {
+        let (shape, range) = (self.input.shape(), self.preprocessing.latent_range);
+        if latent.len() != shape.len() {
+            return Err(RuntimeError::Length { expected: shape.len(), got: latent.len(), shape });
+        }
+        match latent.iter().find(|v| v.is_nan() || v.abs() > range * RANGE_MARGIN) {
+            Some(value) => Err(RuntimeError::OutOfRange { value: *value, limit: range }),
+            None => Ok(()),
+        }
+    }
+
+    /// The tensors of a batch, one after the other. Places that are left repeat the films given, so that no slot holds values that the
+    /// model was not calibrated for.
+    ///
+    /// # Errors
+    /// No film or too many, or a latent of the wrong size.
+    pub(crate) fn batch(&self, latents: &[impl AsRef<[f64]>]) -> Result<Vec<f64>, RuntimeError> {
+        let (shape, films) = (self.input.shape(), self.films());
+        if !(1..=films).contains(&latents.len()) {
+            return Err(RuntimeError::Batch { most: films, got: latents.len() });
+        }
+        let mut tensors = Vec::with_capacity(films * shape.len());
+        for latent in latents.iter().cycle().take(films).map(AsRef::as_ref) {
+            if latent.len() != shape.len() {
+                return Err(RuntimeError::Length { expected: shape.len(), got: latent.len(), shape });
+            }
+            tensors.extend_from_slice(latent);
+        }
+        Ok(tensors)
     }
 
     /// Checks layouts that may come from elsewhere, before anything is packed by them.

@@ -19,10 +19,8 @@ use crate::messages::{
     EncryptedTensor, Header, KeyIdentity, Kind, PublicKeyFile, ServerKeys, finish, named, read_file,
     write_file,
 };
-use crate::simulate::LayerError;
+use crate::simulate::{LayerError, clear_layers};
 
-/// A latent may exceed the calibrated range by this factor before it is refused.
-const RANGE_MARGIN: f64 = 2.0;
 /// Bytes that a secret coefficient takes at most.
 const SECRET_ROOM: usize = 4;
 
@@ -192,19 +190,8 @@ pub fn encrypt_batch<'a>(
     rng: &mut impl CryptoRng,
 ) -> Result<EncryptedTensor, RuntimeError> {
     spec.check()?;
-    let (shape, films) = (spec.input.shape(), spec.films());
-    if !(1..=films).contains(&latents.len()) {
-        return Err(RuntimeError::Batch { most: films, got: latents.len() });
-    }
-    let limit = spec.preprocessing.latent_range * RANGE_MARGIN;
-    for latent in latents.iter().map(AsRef::as_ref) {
-        if latent.len() != shape.len() {
-            return Err(RuntimeError::Length { expected: shape.len(), got: latent.len(), shape });
-        }
-        if let Some(value) = latent.iter().find(|v| v.is_nan() || v.abs() > limit) {
-            return Err(RuntimeError::OutOfRange { value: *value, limit: spec.preprocessing.latent_range });
-        }
-    }
+    let batch = Zeroizing::new(spec.batch(latents)?);
+    latents.iter().try_for_each(|latent| spec.check_film(latent.as_ref()))?;
     let parameters = spec.parameters()?;
     let encoder = Encoder::new(&parameters);
     let key = key.into();
@@ -213,8 +200,6 @@ pub fn encrypt_batch<'a>(
         let plain = encoder.encode(&slots, spec.input_scale, spec.input_level)?;
         encryptor.encrypt(&plain, rng)
     };
-    let batch: Vec<f64> =
-        latents.iter().cycle().take(films).flat_map(|latent| latent.as_ref().iter().copied()).collect();
     let ciphertexts = spec.input.pack(&batch).into_iter().map(encrypt).collect::<Result<_, _>>()?;
     Ok(EncryptedTensor { kind: Kind::Latent, model: spec.model_bytes(), key: key.identity(), ciphertexts })
 }
@@ -264,29 +249,35 @@ pub(crate) fn slots(
     ciphertexts.iter().map(decode).collect()
 }
 
-/// Runs a model on a latent with all keys at hand and compares every layer with the clear: for the model's author, never
-/// for a server.
+/// Runs a model on 1 to [`ClientSpec::films`] films with all keys at hand and compares every layer with the clear, the worst film for
+/// each: for the model's author, never for a server.
 ///
 /// # Errors
 /// As encryption and evaluation.
 pub fn compare_layers(
     model: &he_model::HeModel,
     keys: KeyBundle,
-    latent: &[f64],
+    latents: &[impl AsRef<[f64]>],
     rng: &mut impl CryptoRng,
 ) -> Result<Vec<LayerError>, RuntimeError> {
     let server = crate::Server::new(model, keys.server)?;
     let spec = server.spec().clone();
     let parameters = spec.parameters()?;
-    let encrypted = encrypt(&spec, &keys.client, latent, rng)?;
-    let clear = model.graph.run_all(latent).map_err(he_model::ModelError::from)?;
+    let encrypted = encrypt_batch(&spec, &keys.client, latents, rng)?;
+    let clear = clear_layers(model, latents)?;
     let mut results = vec![];
     server.run_layers(&encrypted, &mut |result, ciphertexts| {
         let name = &server.circuit().program.layers[result.layer as usize];
         let Some(node) = model.graph.find(name) else { return Ok(()) };
-        let got = result.unpack(&slots(&parameters, &keys.client, ciphertexts)?);
-        let want = &clear[node.0];
-        results.push(LayerError::new(name, &got, want));
+        let slots = slots(&parameters, &keys.client, ciphertexts)?;
+        let error = |(film, want): (usize, &Vec<Vec<f64>>)| {
+            LayerError::new(name, &result.unpack_film(&slots, film), &want[node.0])
+        };
+        let mut films = clear.iter().enumerate().map(error);
+        if let Some(mut worst) = films.next() {
+            films.for_each(|film| worst.widen(&film));
+            results.push(worst);
+        }
         Ok(())
     })?;
     Ok(results)

@@ -26,22 +26,25 @@ pub struct Simulated {
     pub layers: Vec<(String, Vec<f64>)>,
 }
 
-/// Runs a circuit on a latent with modelled noise; the latent counts as encrypted under the secret key, as the client does it.
+/// Runs a circuit on the latents of 1 to [`ClientSpec::films`](crate::ClientSpec::films) films with modelled noise, which gives a result a
+/// film; the latents count as encrypted under the secret key, as the client does it.
 ///
 /// # Errors
-/// A latent of the wrong length.
-pub fn simulate(circuit: &Circuit, latent: &[f64], rng: &mut impl Rng) -> Result<Simulated, RuntimeError> {
-    let (program, shape) = (&circuit.program, circuit.program.input.shape());
-    if latent.len() != shape.len() {
-        return Err(RuntimeError::Length { expected: shape.len(), got: latent.len(), shape });
-    }
+/// No film or too many, or a latent of the wrong length.
+pub fn simulate(
+    circuit: &Circuit,
+    latents: &[impl AsRef<[f64]>],
+    rng: &mut impl Rng,
+) -> Result<Vec<Simulated>, RuntimeError> {
+    let program = &circuit.program;
+    let batch = circuit.spec.batch(latents)?;
     let mut keep = vec![None; program.instructions.len()];
     program.results.iter().flat_map(|r| &r.values).for_each(|v| keep[v.index()] = Some(Slots::new()));
     let rounded = rounded(circuit)?;
     let mut noisy = Noisy {
         program: &rounded,
         model: NoiseModel::new(&circuit.parameters),
-        clear: ClearInterpreter::new(&rounded, latent).map_err(ModelError::from)?,
+        clear: ClearInterpreter::new(&rounded, &batch).map_err(ModelError::from)?,
         keep,
         rng,
     };
@@ -49,13 +52,18 @@ pub fn simulate(circuit: &Circuit, latent: &[f64], rng: &mut impl Rng) -> Result
         Ok(outputs) => outputs,
         Err(never) => match never {},
     };
-    let logits = program.output.unpack(&outputs);
-    let layers = program.results.iter().map(|result| {
+    let logits = |film| program.output.unpack_film(&outputs, film);
+    let mut films: Vec<Simulated> =
+        (0..latents.len()).map(|film| Simulated { logits: logits(film), layers: vec![] }).collect();
+    for result in &program.results {
         let slots: Vec<Slots> =
             result.values.iter().map(|v| noisy.keep[v.index()].clone().unwrap_or_default()).collect();
-        (program.layers[result.layer as usize].clone(), result.unpack(&slots))
-    });
-    Ok(Simulated { logits, layers: layers.collect() })
+        for (film, simulated) in films.iter_mut().enumerate() {
+            let name = program.layers[result.layer as usize].clone();
+            simulated.layers.push((name, result.unpack_film(&slots, film)));
+        }
+    }
+    Ok(films)
 }
 
 /// Precision of one layer: clear against decrypted or simulated.
@@ -69,17 +77,26 @@ pub struct LayerError {
     pub error: f64,
 }
 
+/// A NaN anywhere must not vanish in a maximum.
+fn larger(a: f64, b: f64) -> f64 {
+    if b > a || b.is_nan() { b } else { a }
+}
+
 impl LayerError {
     /// Compares a layer's tensor with that of the clear.
     #[must_use]
     pub fn new(name: &str, got: &[f64], want: &[f64]) -> Self {
-        // A NaN anywhere must not vanish in a maximum.
-        let larger = |a: f64, b: f64| if b > a || b.is_nan() { b } else { a };
         Self {
             name: name.to_owned(),
             magnitude: want.iter().map(|v| v.abs()).fold(0.0, larger),
             error: got.iter().zip(want).map(|(a, b)| (a - b).abs()).fold(0.0, larger),
         }
+    }
+
+    /// Takes in what other films gave at the same layer.
+    pub fn widen(&mut self, other: &Self) {
+        self.magnitude = larger(self.magnitude, other.magnitude);
+        self.error = larger(self.error, other.error);
     }
 
     /// -log2 of the error.
@@ -89,20 +106,40 @@ impl LayerError {
     }
 }
 
-/// Simulates a model's circuit and compares every layer with the clear.
+/// Simulates a model's circuit on 1 to [`ClientSpec::films`](crate::ClientSpec::films) films and compares every layer with the clear, the
+/// worst film for each.
 ///
 /// # Errors
-/// A latent of the wrong length.
+/// No film or too many, or a latent of the wrong length.
 pub fn compare_layers(
     model: &HeModel,
     circuit: &Circuit,
-    latent: &[f64],
+    latents: &[impl AsRef<[f64]>],
     rng: &mut impl Rng,
 ) -> Result<Vec<LayerError>, RuntimeError> {
-    let clear = model.graph.run_all(latent).map_err(ModelError::from)?;
-    let simulated = simulate(circuit, latent, rng)?;
-    let known = simulated.layers.iter().filter_map(|(name, got)| Some((name, got, model.graph.find(name)?)));
-    Ok(known.map(|(name, got, node)| LayerError::new(name, got, &clear[node.0])).collect())
+    let clear = clear_layers(model, latents)?;
+    let mut all: Vec<LayerError> = vec![];
+    for (simulated, clear) in simulate(circuit, latents, rng)?.iter().zip(&clear) {
+        let known =
+            simulated.layers.iter().filter_map(|(name, got)| Some((name, got, model.graph.find(name)?)));
+        let errors: Vec<_> =
+            known.map(|(name, got, node)| LayerError::new(name, got, &clear[node.0])).collect();
+        if all.is_empty() {
+            all = errors;
+        } else {
+            all.iter_mut().zip(&errors).for_each(|(all, error)| all.widen(error));
+        }
+    }
+    Ok(all)
+}
+
+/// The tensors of all nodes, by film.
+pub(crate) fn clear_layers(
+    model: &HeModel,
+    latents: &[impl AsRef<[f64]>],
+) -> Result<Vec<Vec<Vec<f64>>>, RuntimeError> {
+    let clear = |latent: &[f64]| model.graph.run_all(latent).map_err(|e| ModelError::from(e).into());
+    latents.iter().map(|latent| clear(latent.as_ref())).collect()
 }
 
 struct Noisy<'a, R> {

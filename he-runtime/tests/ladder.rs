@@ -9,6 +9,7 @@ use std::sync::atomic::AtomicBool;
 use he_model::zoo::{Architecture, Recipe, random, random_input};
 use he_model::{Graph, HeModel, Offsets, PlanOptions, Preprocessing, Ranges, SecurityLevel, Shape, plan};
 use he_runtime::client::{KeyBundle, decrypt, decrypt_batch, encrypt, encrypt_batch};
+use he_runtime::simulate::simulate;
 use he_runtime::{Circuit, Server};
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
@@ -122,6 +123,13 @@ fn batches_of_films_on_a_small_insecure_ring() {
             assert!(error < 2e-2, "{} film {film}: {error:e}", architecture.name());
         }
         assert_eq!(decrypt(&spec, &keys.client, &result).unwrap(), got[0]);
+        // The simulation has the films in the same places.
+        let simulated = simulate(&Circuit::new(&model).unwrap(), &latents, &mut rng).unwrap();
+        assert_eq!(simulated.len(), latents.len());
+        for (got, simulated) in got.iter().zip(&simulated) {
+            let far = got.iter().zip(&simulated.logits).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+            assert!(far < 2e-2, "{}: {far:e} between measured and simulated", architecture.name());
+        }
     }
 }
 
@@ -197,7 +205,7 @@ fn errors(model: &HeModel, films: u64) -> (f64, f64) {
         let encrypted = encrypt(&circuit.spec, &keys.client, &latent, &mut rng).unwrap();
         let (result, _) = server.run(&encrypted, &mut |_| {}, &AtomicBool::new(false)).unwrap();
         let got = decrypt(&circuit.spec, &keys.client, &result).unwrap();
-        let noisy = he_runtime::simulate::simulate(&circuit, &latent, &mut rng).unwrap();
+        let noisy = simulate(&circuit, &[&latent], &mut rng).unwrap().remove(0);
         assert_eq!(noisy.layers.len(), circuit.program.results.len());
         for ((want, got), noisy) in want.iter().zip(&got).zip(&noisy.logits) {
             measured += (want - got).powi(2);
@@ -282,7 +290,7 @@ fn rounding_is_foreseen_and_corrected_on_average() {
             let encrypted = encrypt(&circuit.spec, &keys.client, &latent, rng).unwrap();
             let (result, _) = server.run(&encrypted, &mut |_| {}, &AtomicBool::new(false)).unwrap();
             let got = decrypt(&circuit.spec, &keys.client, &result).unwrap();
-            let noisy = he_runtime::simulate::simulate(&circuit, &latent, rng).unwrap().logits;
+            let noisy = simulate(&circuit, &[&latent], rng).unwrap().remove(0).logits;
             errors.extend((0..want.len()).map(|i| (got[i] - want[i], noisy[i] - want[i])));
         }
         errors

@@ -71,6 +71,8 @@ fn another_model_key_or_film_is_refused() {
     assert!(matches!(refuse(&[0.0; 5]), RuntimeError::Length { expected: 192, got: 5, .. }));
     assert!(matches!(refuse(&[3.0; 192]), RuntimeError::OutOfRange { .. }));
     assert!(matches!(refuse(&[f64::NAN; 192]), RuntimeError::OutOfRange { .. }));
+    assert!(matches!(spec.check_film(&[3.0; 192]), Err(RuntimeError::OutOfRange { .. })));
+    assert!(spec.check_film(&[1.5; 192]).is_ok());
 }
 
 #[test]
@@ -187,7 +189,7 @@ fn every_layer_can_be_compared_with_the_clear() {
     let model = model(1, 3);
     let spec = Circuit::new(&model).unwrap().spec;
     let x = random_input(spec.input.shape(), 3);
-    let layers = compare_layers(&model, keys(&spec, 1), &x, &mut ChaCha20Rng::seed_from_u64(4)).unwrap();
+    let layers = compare_layers(&model, keys(&spec, 1), &[x], &mut ChaCha20Rng::seed_from_u64(4)).unwrap();
     let missing: Vec<_> =
         model.graph.nodes().iter().filter(|n| layers.iter().all(|l| l.name != n.name())).collect();
     assert!(missing.is_empty(), "{missing:?}");

@@ -198,20 +198,23 @@ impl Engine {
         Some(Arc::clone(&found.server))
     }
 
-    /// Lets go of the keys that were not used for the longest time, until `bytes` more fit.
+    /// Lets go of the keys that were not used for the longest time, until `bytes` more fit. Keys that a job uses stay and are counted: to let
+    /// go of them would free nothing before the job ends.
     fn make_room(&self, bytes: u64) {
         let mut cache = locked(&self.cache);
-        while cache.iter().map(|p| p.bytes).sum::<u64>() + bytes > self.limits.memory_bytes {
-            let Some(oldest) = cache.iter().enumerate().min_by_key(|(_, p)| p.used).map(|(i, _)| i) else {
-                return;
-            };
+        while cache.iter().map(|p| p.bytes).sum::<u64>().saturating_add(bytes) > self.limits.memory_bytes {
+            let idle = cache.iter().enumerate().filter(|(_, p)| Arc::strong_count(&p.server) == 1);
+            let Some(oldest) = idle.min_by_key(|(_, p)| p.used).map(|(i, _)| i) else { break };
             cache.swap_remove(oldest);
         }
+        self.metrics.key_memory.set(cache.iter().map(|p| p.bytes).sum());
     }
 
     /// Forgets a client's keys.
     pub fn forget(&self, client: &Name, digest: &Digest) {
-        locked(&self.cache).retain(|p| &p.client != client || &p.keys != digest);
+        let mut cache = locked(&self.cache);
+        cache.retain(|p| &p.client != client || &p.keys != digest);
+        self.metrics.key_memory.set(cache.iter().map(|p| p.bytes).sum());
     }
 
     /// Tells the workers that a job came.
@@ -286,6 +289,8 @@ impl Engine {
         self.metrics.jobs(outcome.state).add(1);
         if let Some(seconds) = outcome.seconds {
             self.metrics.evaluation_millis.add((seconds * 1e3) as u64);
+            let places = self.model(&claim.record.model).map_or(0, |model| model.spec.films());
+            self.metrics.film_places.add(places as u64);
         }
         let code = outcome.error.as_ref().map_or("", |e| e.code.as_str());
         let seconds = started.elapsed().as_secs_f64();

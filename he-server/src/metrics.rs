@@ -49,6 +49,8 @@ pub struct Metrics {
     pub accepted: Number,
     /// Jobs done, failed, cancelled.
     ended: [Number; 3],
+    /// Places for films in the jobs done. How many of them held a film is known to the clients only.
+    pub film_places: Number,
     /// Milliseconds of evaluation.
     pub evaluation_millis: Number,
     /// Times that keys were read into memory.
@@ -97,6 +99,12 @@ impl Metrics {
                 n(&self.refused_connections),
             ),
             ("connections", "gauge", "Open connections.", n(&self.connections)),
+            (
+                "film_places_total",
+                "counter",
+                "Places for films in the jobs done: at most so many films.",
+                n(&self.film_places),
+            ),
             (
                 "evaluation_seconds_total",
                 "counter",

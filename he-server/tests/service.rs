@@ -3,14 +3,18 @@
 #![allow(clippy::unwrap_used)]
 
 mod common;
+#[path = "../examples/crowd/crowd.rs"]
+mod crowd;
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use common::*;
-use he_client::{ClientError, Clinic, Connection, Options, Vault};
+use he_client::{ClientError, Clinic, Connection, Options, Step, Vault};
 use he_protocol::api::JobState;
+use he_runtime::RuntimeError;
 
 fn code(error: &ClientError) -> &str {
     match error {
@@ -65,17 +69,52 @@ fn a_film_goes_round_and_a_retry_is_not_a_second_job() {
     assert!(!server.log().contains(&secret), "a token is in the log");
 }
 
+/// Requests of eight clients, a third of them cancelled, altered or under wrong keys.
+fn script(films: usize) -> crowd::Script {
+    crowd::Script {
+        requests: 200,
+        cancelled: 0.2,
+        altered: 0.2,
+        wrong_keys: 0.2,
+        films,
+        at_once: 2,
+        tolerance: TOLERANCE,
+        seed: 5,
+    }
+}
+
+/// Eight clients enrolled at a server.
+fn eight(folder: &Path, server: &Running) -> Vec<Clinic> {
+    let clinic = |i| {
+        let secret = token(folder, &format!("clinic-{i}"));
+        enrol(connect(&server.address, &secret, 8), "small", &folder.join(format!("keys-{i}")))
+    };
+    (0..8).map(clinic).collect()
+}
+
+fn check(summary: &crowd::Summary) {
+    assert!(summary.is_clean(), "{:#?}", summary.failures);
+    assert_eq!((summary.answered, summary.cancelled[0]), (80, 40));
+    assert_eq!(summary.refused.values().sum::<usize>(), 80, "{:?}", summary.refused);
+    assert!(summary.refused["other_key"] >= 40, "{:?}", summary.refused);
+    assert!(summary.median_latency() > Duration::ZERO && summary.wall > Duration::ZERO);
+    assert!(summary.closest > 0.0, "two films alike: a mix-up of theirs would not show");
+    assert!(summary.largest_difference > 0.0, "an encrypted result without any noise was not encrypted");
+}
+
+/// The value of a metric.
+fn metric(server: &Running, name: &str) -> u64 {
+    let text = server.metrics();
+    let line = text.lines().find_map(|l| l.strip_prefix(&format!("{name} "))).expect(name);
+    line.parse::<f64>().unwrap() as u64
+}
+
 #[test]
 fn eight_clients_at_once_get_their_own_answers_and_every_bad_request_is_refused_with_its_reason() {
     let folder = tempfile::tempdir().unwrap();
     let (model, package) = package(folder.path(), "small", 2);
     let server = Running::start(folder.path(), "127.0.0.1:0", "", &[&package]);
-    let clinics: Vec<Clinic> = (0..8)
-        .map(|i| {
-            let secret = token(folder.path(), &format!("clinic-{i}"));
-            enrol(connect(&server.address, &secret, 8), "small", &folder.path().join(format!("keys-{i}")))
-        })
-        .collect();
+    let clinics = eight(folder.path(), &server);
     // A first film each, so that memory is at its working size.
     for (i, clinic) in clinics.iter().enumerate() {
         let x = latent(&model, 1000 + i as u64);
@@ -85,62 +124,106 @@ fn eight_clients_at_once_get_their_own_answers_and_every_bad_request_is_refused_
         );
     }
     let before = server.resident();
-    let counts: [AtomicUsize; 4] = Default::default();
-    std::thread::scope(|scope| {
-        for (i, clinic) in clinics.iter().enumerate() {
-            let (clinics, model, counts) = (&clinics, &model, &counts);
-            scope.spawn(move || {
-                for number in 0..25usize {
-                    let x = latent(model, (100 * i + number) as u64);
-                    let name = format!("request-{i:08}-{number:08}");
-                    let kind = number % 5;
-                    match kind {
-                        // Cancelled at once: it ends as cancelled or, if it was faster, as done.
-                        1 => {
-                            let job = clinic.submit_bytes(&clinic.encrypt(&x).unwrap(), &name).unwrap().id;
-                            clinic.delete(&job).unwrap();
-                            match clinic.wait(&job, &AtomicBool::new(false), &mut |_| {}) {
-                                Ok(end) => assert!(matches!(end.state, JobState::Cancelled | JobState::Done)),
-                                Err(error) => assert_eq!(code(&error), "not_found"),
-                            }
-                            clinic.delete(&job).unwrap();
-                            counts[1].fetch_add(1, Ordering::Relaxed);
-                        }
-                        2 => {
-                            let mut bytes = clinic.encrypt(&x).unwrap();
-                            let at = (number * 7919 + i * 104_729) % bytes.len();
-                            bytes[at] ^= 0x10;
-                            let error = clinic.submit_bytes(&bytes, &name).unwrap_err();
-                            let said = code(&error);
-                            assert!(
-                                ["malformed", "other_key", "other_model", "ciphertext"].contains(&said),
-                                "byte {at}: {error}"
-                            );
-                            counts[2].fetch_add(1, Ordering::Relaxed);
-                        }
-                        3 => {
-                            let other = &clinics[(i + 1) % clinics.len()];
-                            let error = clinic.submit_bytes(&other.encrypt(&x).unwrap(), &name).unwrap_err();
-                            assert_eq!(code(&error), "other_key");
-                            counts[3].fetch_add(1, Ordering::Relaxed);
-                        }
-                        _ => {
-                            let got = clinic.diagnose(&x, &AtomicBool::new(false), &mut |_| {}).unwrap();
-                            assert_close(&got, &model.graph.run(&x).unwrap());
-                            counts[0].fetch_add(1, Ordering::Relaxed);
-                        }
-                    }
-                }
-            });
-        }
-    });
-    assert_eq!(counts.map(AtomicUsize::into_inner), [80, 40, 40, 40]);
+    let summary = crowd::run(&clinics, &model, &script(1)).unwrap();
+    check(&summary);
     let grown = server.resident().saturating_sub(before);
     assert!(grown < 192 << 20, "memory grew by {} MiB", grown >> 20);
     // Nothing is left behind: every job ended and was deleted.
     let left = std::fs::read_dir(folder.path().join("state/temp")).unwrap().count();
     assert_eq!(left, 0, "{left} files in temp");
     assert!(server.metrics().contains("veilray_jobs_pending 0\n"));
+}
+
+#[test]
+fn keys_of_eight_clients_take_turns_in_memory_that_holds_those_of_three() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, package) = package_of(folder.path(), "small", model_for(2, 4));
+    let mut server = Running::start(folder.path(), "127.0.0.1:0", "", &[&package]);
+    let clinics = eight(folder.path(), &server);
+    let one = metric(&server, "veilray_key_memory_bytes") / 8;
+    let limit = 7 * one / 2;
+    let (listen, config) = (server.port().to_owned(), format!("[limits]\nmemory_bytes = {limit}\n"));
+    server.kill();
+    server = Running::start(folder.path(), &listen, &config, &[&package]);
+    let (ended, most) = (AtomicBool::new(false), AtomicU64::new(0));
+    let summary = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !ended.load(Ordering::Relaxed) {
+                most.fetch_max(metric(&server, "veilray_key_memory_bytes"), Ordering::Relaxed);
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        });
+        let summary = crowd::run(&clinics, &model, &script(4)).unwrap();
+        ended.store(true, Ordering::Relaxed);
+        summary
+    });
+    check(&summary);
+    assert!(summary.films > summary.answered, "{} films", summary.films);
+    let most = most.into_inner();
+    assert!((one..=limit).contains(&most), "{most} bytes of keys, one set has {one}, the limit is {limit}");
+    assert!(metric(&server, "veilray_key_loads_total") > 8);
+    let done = metric(&server, "veilray_jobs_ended_total{state=\"done\"}");
+    assert_eq!(metric(&server, "veilray_film_places_total"), 4 * done);
+}
+
+#[test]
+fn films_share_jobs_in_their_order_and_a_bad_one_does_not_spoil_its_neighbours() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, package) = package_of(folder.path(), "small", model_for(3, 4));
+    let (_, other) = package_of(folder.path(), "other", model_for(4, 4));
+    let server = Running::start(folder.path(), "127.0.0.1:0", "", &[&package, &other]);
+    let secret = token(folder.path(), "clinic");
+    let clinic = enrol(connect(&server.address, &secret, 2), "small", &folder.path().join("keys"));
+    assert_eq!((clinic.films(), clinic.enrolment().model.batch), (4, 4));
+    // Nine sound films are three jobs: four, four, and one place in use.
+    let mut films: Vec<Vec<f64>> = (0..9).map(|seed| latent(&model, seed)).collect();
+    films.insert(2, vec![9.0; films[0].len()]);
+    films.insert(5, vec![0.0; 7]);
+    let told: Vec<AtomicBool> = films.iter().map(|_| AtomicBool::new(false)).collect();
+    let tell = |step| {
+        if let Step::Job(film, JobState::Done, _) = step {
+            told[film].store(true, Ordering::Relaxed);
+        }
+    };
+    let results = clinic.diagnose_all(&films, 2, &AtomicBool::new(false), &tell);
+    assert_eq!(results.len(), films.len());
+    for (index, (result, film)) in results.iter().zip(&films).enumerate() {
+        let is_told = told[index].load(Ordering::Relaxed);
+        match (index, result) {
+            (2, Err(error)) => {
+                assert!(matches!(**error, ClientError::Runtime(RuntimeError::OutOfRange { .. })))
+            }
+            (5, Err(error)) => assert!(matches!(**error, ClientError::Runtime(RuntimeError::Length { .. }))),
+            (_, Ok(got)) => assert_close(got, &model.graph.run(film).unwrap()),
+            (_, Err(error)) => panic!("film {index}: {error}"),
+        }
+        assert_eq!(is_told, result.is_ok(), "progress of film {index}");
+    }
+    assert_eq!(metric(&server, "veilray_jobs_accepted_total"), 3);
+    assert_eq!(metric(&server, "veilray_film_places_total"), 12);
+    // Three films, submitted three times under one name, are one job; its size says nothing of how many they are.
+    let three: Vec<Vec<f64>> = (20..23).map(|seed| latent(&model, seed)).collect();
+    let bytes = clinic.encrypt_batch(&three).unwrap();
+    assert_eq!(bytes.len(), clinic.encrypt(&three[0]).unwrap().len());
+    let name = "0123456789abcdef0123";
+    let jobs: BTreeSet<_> = (0..3).map(|_| clinic.submit_bytes(&bytes, name).unwrap().id).collect();
+    assert_eq!((jobs.len(), metric(&server, "veilray_jobs_accepted_total")), (1, 4));
+    let job = jobs.first().unwrap();
+    assert_eq!(clinic.wait(job, &AtomicBool::new(false), &mut |_| {}).unwrap().state, JobState::Done);
+    let results = clinic.results(job, 3).unwrap();
+    assert_eq!(results.len(), 3);
+    for (got, film) in results.iter().zip(&three) {
+        assert_close(got.as_ref().unwrap(), &model.graph.run(film).unwrap());
+    }
+    // A batch for another model is refused, and so are more films than there are places.
+    let stranger = enrol(connect(&server.address, &secret, 2), "other", &folder.path().join("other-keys"));
+    let foreign = stranger.encrypt_batch(&three).unwrap();
+    assert_eq!(code(&clinic.submit_bytes(&foreign, "0123456789abcdef0124").unwrap_err()), "other_model");
+    let five: Vec<Vec<f64>> = (0..5).map(|seed| latent(&model, seed)).collect();
+    assert!(matches!(
+        clinic.encrypt_batch(&five),
+        Err(ClientError::Runtime(RuntimeError::Batch { most: 4, got: 5 }))
+    ));
 }
 
 #[test]

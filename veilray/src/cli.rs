@@ -96,7 +96,7 @@ pub struct EvalArguments {
     /// The run.
     #[command(flatten)]
     pub run: RunArguments,
-    /// Also run one held-out film on ciphertexts with every layer decrypted, and print its error beside the predicted one.
+    /// Also run one held-out film, or a batch, on ciphertexts with every layer decrypted, and print its error beside the predicted one.
     /// Needs the secret and the evaluation keys in one place: for the model's author, never for a server.
     #[arg(long)]
     pub compare: bool,
@@ -369,7 +369,8 @@ pub struct EncryptArguments {
     /// Folder with the client's keys; only the public key is read. `keys/` of the run unless given.
     #[arg(long, short, value_name = "DIR")]
     pub keys: Option<PathBuf>,
-    /// Folder for the ciphertexts, one file a film; `encrypted/` of the run unless given.
+    /// Folder for the ciphertexts, one file a film, or a batch with the list of its films beside it where a ciphertext holds several;
+    /// `encrypted/` of the run unless given.
     #[arg(long, short, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Films (PNG or JPEG); unless given, the run's held-out films, as many as `encrypted.films` says.
@@ -403,10 +404,14 @@ pub struct DecryptArguments {
     /// Folder with the client's keys; the secret key is read. `keys/` of the run unless given.
     #[arg(long, short, value_name = "DIR")]
     pub keys: Option<PathBuf>,
+    /// Folder of the lists that `encrypt` wrote beside its ciphertexts, where a ciphertext holds several films; `encrypted/` of the run
+    /// unless given.
+    #[arg(long, value_name = "DIR")]
+    pub lists: Option<PathBuf>,
     /// Print yes or no at probability 0.5 instead of numbers: the form that is safe to pass on (SECURITY.md).
     #[arg(long)]
     pub labels_only: bool,
-    /// Print JSON instead of a table.
+    /// Print JSON instead of a table, with probabilities in full.
     #[arg(long)]
     pub json: bool,
     /// Encrypted results; unless given, all of `results/` of the run.
@@ -497,13 +502,13 @@ pub struct DiagnoseArguments {
     /// The encoder's checkpoint; fetched from the service unless given.
     #[arg(long, value_name = "FILE")]
     pub encoder: Option<PathBuf>,
-    /// Films at once.
+    /// Ciphertexts at once, each with as many films as the model's hold.
     #[arg(long, value_name = "N", default_value_t = 4)]
     pub at_once: usize,
     /// Print yes or no at probability 0.5 instead of numbers: the form that is safe to pass on (SECURITY.md).
     #[arg(long)]
     pub labels_only: bool,
-    /// Print JSON instead of a table.
+    /// Print JSON instead of a table, with probabilities in full.
     #[arg(long)]
     pub json: bool,
     /// Films (PNG, JPEG, DICOM).

@@ -5,6 +5,7 @@
 //! exit status: 1 for an error, 130 after an interrupt.
 
 mod ablate;
+mod batches;
 mod cli;
 mod context;
 mod report;
@@ -92,6 +93,9 @@ fn was_interrupted(error: &anyhow::Error) -> bool {
             || matches!(cause.downcast_ref(), Some(train::TrainError::Interrupted { .. }))
             || matches!(cause.downcast_ref(), Some(he_runtime::RuntimeError::Interrupted))
             || matches!(cause.downcast_ref(), Some(he_client::ClientError::Interrupted))
+            || cause
+                .downcast_ref::<std::sync::Arc<he_client::ClientError>>()
+                .is_some_and(|error| matches!(**error, he_client::ClientError::Interrupted))
     })
 }
 

@@ -4,7 +4,8 @@
 //! config.toml  vqgan/  latents.safetensors  classifier/     the training side
 //! model.safetensors  export.json  ranges.json               the HE-ready model, the report of its export, its ranges on test films
 //! keys/{secret.key, public.key, evaluation.keys}             the client's keys (mode 0600)
-//! encrypted/FILM.ct  results/FILM.ct                         ciphertexts to and from the server
+//! encrypted/FILM.ct  results/FILM.ct                         ciphertexts to and from the server; where a ciphertext holds several films,
+//!                                                            batch-*.ct, and beside the encrypted one its list of films, batch-*.json
 //! eval.json  report.html                                    what the demo shows at its end
 //! ```
 

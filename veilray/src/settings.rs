@@ -1,5 +1,7 @@
 //! The sections `[export]` and `[encrypted]` of a configuration, which the training side only carries.
 
+use std::num::NonZeroUsize;
+
 use he_model::PlanOptions;
 use serde::{Deserialize, Serialize};
 use train::Config;
@@ -18,6 +20,14 @@ pub struct ExportSettings {
     pub max_key_megabytes: usize,
     /// Residual stages, from the first one on, whose values have half a prime more of scale: more precise, a few levels more.
     pub wide_stages: usize,
+    /// Films that a ciphertext has to hold at least, at the cost of one; rounded up to a power of two.
+    #[serde(skip_serializing_if = "is_one")]
+    pub films: NonZeroUsize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_one(films: &NonZeroUsize) -> bool {
+    *films == NonZeroUsize::MIN
 }
 
 impl Default for ExportSettings {
@@ -28,6 +38,7 @@ impl Default for ExportSettings {
             log_ring_degree: None,
             max_key_megabytes: 8192,
             wide_stages: PlanOptions::default().wide_stages,
+            films: NonZeroUsize::MIN,
         }
     }
 }
@@ -39,6 +50,7 @@ impl ExportSettings {
             log_ring_degree: self.log_ring_degree,
             max_key_bytes: self.max_key_megabytes << 20,
             wide_stages: self.wide_stages,
+            films: self.films.get(),
             ..PlanOptions::default()
         }
     }

@@ -223,6 +223,118 @@ fn results_are_printed_as_numbers_json_and_labels() {
     assert!(labels[0]["findings"]["Cardiomegaly"].is_boolean());
 }
 
+/// Copies what training left in the run, for another export of it.
+fn copy_training(run: &Run, to: &str) {
+    let mut folders = vec![PathBuf::from("vqgan"), PathBuf::from("classifier")];
+    fs::create_dir_all(run.root.join(to)).expect("folder");
+    fs::copy(run.root.join("run/latents.safetensors"), run.root.join(to).join("latents.safetensors"))
+        .expect("copied");
+    while let Some(folder) = folders.pop() {
+        fs::create_dir_all(run.root.join(to).join(&folder)).expect("folder");
+        for entry in fs::read_dir(run.root.join("run").join(&folder)).expect("folder") {
+            let entry = entry.expect("entry");
+            let part = folder.join(entry.file_name());
+            if entry.path().is_dir() {
+                folders.push(part);
+            } else {
+                fs::copy(entry.path(), run.root.join(to).join(part)).expect("copied");
+            }
+        }
+    }
+}
+
+/// Seven films in ciphertexts of four: each result is that of its film, and nothing is said of the empty place.
+#[test]
+fn films_share_ciphertexts_and_the_last_batch_may_be_partial() {
+    let run = run();
+    let root = &run.root;
+    copy_training(run, "batches");
+    let settings = [
+        "--config",
+        "small.toml",
+        "--set",
+        "run.dir=batches",
+        "--set",
+        "export.films=3",
+        "--set",
+        "encrypted.films=7",
+    ];
+    let batches = |stage: &[&str]| {
+        String::from_utf8(succeed(root, &[stage, &settings[..]].concat()).stdout).expect("UTF-8")
+    };
+    let said = batches(&["export", "--json", "report.json"]);
+    assert!(said.contains("a batch of up to 4 films"), "{said}");
+    let report: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(root.join("report.json")).expect("report")).expect("JSON");
+    let seconds = |name: &str| report[name].as_f64().expect(name);
+    assert_eq!(report["films"], 4);
+    assert_eq!(seconds("predicted_seconds_per_film"), seconds("predicted_seconds") / 4.0);
+    for stage in ["keygen", "encrypt", "infer"] {
+        batches(&[stage]);
+    }
+    let names = |folder: &str, extension: &str| -> Vec<String> {
+        let entries = fs::read_dir(root.join("batches").join(folder)).expect("folder");
+        let names = entries.map(|entry| entry.expect("entry").file_name().to_string_lossy().into_owned());
+        let mut names: Vec<String> =
+            names.filter_map(|n| Some(n.strip_suffix(extension)?.to_owned())).collect();
+        names.sort();
+        names
+    };
+    let ciphertexts = names("encrypted", ".ct");
+    assert_eq!(ciphertexts.len(), 2);
+    assert_eq!(names("encrypted", ".json"), ciphertexts);
+    assert_eq!(names("results", ".ct"), ciphertexts);
+    batches(&["eval"]);
+    let compared = batches(&["eval", "--compare"]);
+    assert!(compared.contains("the worst of 4 films"), "{compared}");
+    assert!(batches(&["simulate", "--films", "6"]).contains("6 films, simulated noise"));
+    let text = fs::read_to_string(root.join("batches/eval.json")).expect("eval.json");
+    let evaluation: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let decrypted: serde_json::Value = serde_json::from_str(&batches(&["decrypt", "--json"])).expect("JSON");
+    let (films, decrypted) =
+        (evaluation["films"].as_array().expect("films"), decrypted.as_array().expect("films"));
+    assert_eq!((films.len(), decrypted.len()), (7, 7));
+    for (film, decrypted) in films.iter().zip(decrypted) {
+        assert_eq!(film["id"], decrypted["film"], "films come back in their order");
+        for (index, label) in evaluation["labels"].as_array().expect("labels").iter().enumerate() {
+            let number = |name: &str| film[name][index].as_f64().expect("a number");
+            assert!((number("clear") - number("encrypted")).abs() < 1e-2, "{film}");
+            let probability = decrypted["findings"][label.as_str().expect("label")].as_f64();
+            let expected = 1.0 / (1.0 + (-number("encrypted")).exp());
+            assert_eq!(probability, Some(expected), "JSON holds all digits");
+        }
+    }
+    succeed(root, &[&["package", "--name", "batches", "--to", "batch-package"], &settings[..]].concat());
+    let shown = succeed(root, &["inspect", "batch-package"]);
+    assert!(String::from_utf8_lossy(&shown.stdout).contains("batch     4 in a ciphertext"));
+
+    let result = run.path(&format!("batches/results/{}.ct", ciphertexts[1]));
+    let refused = |extra: &[&str], said: &[&str]| {
+        refuse(root, &[&["decrypt"], extra, &[result.as_str()]].concat(), said);
+    };
+    let model = run.path("batches/model.safetensors");
+    refused(&["--model", &model, "--keys", "batches/keys"], &["up to 4 films", "--lists"]);
+    refused(&["--config", "small.toml"], &[&result]);
+    refused(&["--model", &model, "--keys", "run/keys", "--lists", "batches/encrypted"], &["another key"]);
+    succeed(
+        root,
+        &["decrypt", "--model", &model, "--keys", "batches/keys", "--lists", "batches/encrypted", &result],
+    );
+    let list = root.join(format!("batches/encrypted/{}.json", ciphertexts[1]));
+    let text = fs::read_to_string(&list).expect("list");
+    let id = films[4]["id"].as_str().expect("id");
+    fs::write(&list, text.replace(id, "somebody else")).expect("written");
+    refuse(root, &[&["decrypt"], &settings[..]].concat(), &[&ciphertexts[1], "altered"]);
+    refuse(root, &[&["eval"], &settings[..]].concat(), &[&ciphertexts[1], "altered"]);
+    refuse(root, &[&["encrypt"], &settings[..]].concat(), &[&ciphertexts[1], "altered"]);
+    fs::write(&list, text).expect("written");
+    // Ciphertexts under another key do not travel along with new ones.
+    succeed(root, &["keygen", "--model", &model, "--keys", "batches/other-keys"]);
+    let other = [&["encrypt", "--keys", "batches/other-keys"], &settings[..]].concat();
+    refuse(root, &other, &["does not belong here", "another key"]);
+    refuse(root, &["export", "--config", "small.toml", "--set", "export.films=0"], &["export", "nonzero"]);
+}
+
 #[cfg(unix)]
 #[test]
 fn only_the_owner_can_read_the_secret_key() {

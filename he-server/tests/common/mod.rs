@@ -19,6 +19,11 @@ use he_server::tokens::Tokens;
 pub const TOLERANCE: f64 = 1e-2;
 
 pub fn model(seed: u64) -> HeModel {
+    model_for(seed, 1)
+}
+
+/// A model whose ciphertexts hold so many films.
+pub fn model_for(seed: u64, films: usize) -> HeModel {
     let input = Shape::new(3, 8, 8);
     let recipe = Recipe {
         architecture: Architecture::ResNet(8),
@@ -30,7 +35,8 @@ pub fn model(seed: u64) -> HeModel {
     };
     let graph = random(&recipe, seed).unwrap();
     let options = PlanOptions {
-        log_ring_degree: Some(10),
+        log_ring_degree: Some(if films > 1 { 12 } else { 10 }),
+        films,
         security: SecurityLevel::InsecureForTests,
         ..PlanOptions::default()
     };
@@ -55,7 +61,10 @@ pub fn model(seed: u64) -> HeModel {
 }
 
 pub fn package(folder: &Path, name: &str, seed: u64) -> (HeModel, PathBuf) {
-    let model = model(seed);
+    package_of(folder, name, model(seed))
+}
+
+pub fn package_of(folder: &Path, name: &str, model: HeModel) -> (HeModel, PathBuf) {
     let (file, encoder, package) = (
         folder.join(format!("{name}.model")),
         folder.join("encoder"),

@@ -256,12 +256,15 @@ pub fn cost(
         }
         Stage::Encrypted => {
             let count = settings::encrypted(config).map_err(|error| error.to_string())?.films as f64;
+            let shared = settings::export(config).map_err(|error| error.to_string())?.films.get();
+            // A batch costs about what one film does.
+            let runs = (count / shared.next_power_of_two() as f64).ceil();
             let encrypted = plan(&model)?;
             let threads = rayon::current_num_threads() as f64;
             Cost {
-                seconds: count * encrypted.seconds / threads + encrypted.key_bytes / KEY_RATE,
+                seconds: runs * encrypted.seconds / threads + encrypted.key_bytes / KEY_RATE,
                 bytes: 2000.0 * count,
-                temporary: 0.5 * encrypted.key_bytes + count * encrypted.ciphertext_bytes,
+                temporary: 0.5 * encrypted.key_bytes + runs * encrypted.ciphertext_bytes,
             }
         }
     };
@@ -321,6 +324,8 @@ mod tests {
             |_: &ClassifierConfig| Ok(Encrypted { seconds: 3.0, key_bytes: 1e9, ciphertext_bytes: 4e6 });
         let encrypted = cost(Stage::Encrypted, &demo(&[]), films, planned).expect("a cost");
         assert!(encrypted.temporary > 0.5e9 && encrypted.bytes < 1e6, "keys do not stay");
+        let shared = cost(Stage::Encrypted, &demo(&["export.films=4"]), films, planned).expect("a cost");
+        assert!(shared.seconds < encrypted.seconds, "films share a ciphertext and its time");
         assert!(cost(Stage::Encrypted, &demo(&[]), films, none).is_err());
     }
 }

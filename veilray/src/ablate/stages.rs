@@ -8,7 +8,7 @@ use burn::module::Module as _;
 use burn::tensor::Device;
 use datasets::{FilmDataset, LatentSet, Split};
 use he_model::HeModel;
-use he_runtime::Circuit;
+use he_runtime::{Circuit, ServerKeys};
 use image::{GrayImage, Luma};
 use serde::{Deserialize, Serialize};
 use train::{
@@ -20,12 +20,13 @@ use super::cache::{Cache, Done, link};
 use super::clock::processor_seconds;
 use super::key::{Stage, StageKey};
 use super::results::{ClassifierResult, EncryptedResult, ExportResult, LatentsResult, VqganResult};
+use crate::batches::Batch;
 use crate::context::{Context, size_of};
 use crate::run_folder::RunFolder;
 use crate::settings;
 use crate::stages::encrypt::{self, Encoder};
 use crate::stages::infer::Service;
-use crate::stages::{ciphertext_file, eval, export, keygen, load_model, make_folder};
+use crate::stages::{eval, export, keygen, load_model, make_folder};
 
 /// Test films whose originals and reconstructions are kept as pictures.
 pub const PICTURED_FILMS: usize = 2;
@@ -178,7 +179,14 @@ impl Stages<'_> {
         let model = load_model(&model_file)?;
         keygen::ensure(self.context, &model, &run)?;
         self.encrypt_films(&chosen, &latents, &model, &run)?;
+<<<<<<< HEAD
         let timings = self.classify(&chosen, &latents, &model_file, &run)?;
+=======
+        let spec = Circuit::new(&model)?.spec;
+        let ids: Vec<String> = chosen.iter().map(|&index| latents.ids[index].clone()).collect();
+        let batches = Batch::group(&spec, &ServerKeys::identity_in(&run.keys().evaluation())?, &ids)?;
+        let seconds = self.classify(&batches, &model_file, &run)?;
+>>>>>>> batch
         let classifier = self.classifier_file()?;
         let evaluation = eval::compare(&config, &latents, &model, &run, &classifier)?;
         ensure!(
@@ -190,7 +198,7 @@ impl Stages<'_> {
         let clear_seconds = clear_times(&classifier, &latents, &chosen)?;
         let largest_difference = evaluation.largest_difference();
         ensure!(largest_difference.is_finite(), "a decrypted logit is not a number");
-        let example = ciphertext_file(&run.encrypted(), &latents.ids[chosen[0]]);
+        let example = batches[0].ciphertext(&run.encrypted());
         Ok(EncryptedResult {
             asked,
             seconds: timings.iter().map(|timing| timing.seconds).collect(),
@@ -215,17 +223,11 @@ impl Stages<'_> {
         let spec = Circuit::new(model)?.spec;
         let keys = encrypt::EncryptionKeys::load(&spec.parameters()?, &run.keys())?;
         let encoder = Encoder::load(&self.vqgan_file()?, model)?;
-        make_folder(&run.encrypted())?;
-        for &index in chosen {
-            self.context.check("encrypting")?;
-            let file = ciphertext_file(&run.encrypted(), &latents.ids[index]);
-            if !file.exists() {
-                encrypt::encrypt_film(&spec, keys.key(), &encoder, &self.dataset.film(index)?, &file)?;
-            }
-        }
-        Ok(())
+        let client = (&spec, &keys, &encoder);
+        encrypt::encrypt_held_out(self.context, client, self.dataset, latents, chosen, &run.encrypted())
     }
 
+<<<<<<< HEAD
     /// Classifies the chosen films on ciphertexts; the time of each. A film is done when its result and its time are there.
     fn classify(
         &self,
@@ -243,25 +245,48 @@ impl Stages<'_> {
             let timing = result.with_extension("json");
             if let (true, Some(time)) = (result.exists(), read_timing(&timing)) {
                 timings.push(time);
+=======
+    /// Classifies films on ciphertexts; the seconds of each, those of a batch share its time. A batch is done when its result and its time
+    /// are there.
+    fn classify(&self, batches: &[Batch], model: &Path, run: &RunFolder) -> Result<Vec<f64>> {
+        make_folder(&run.results())?;
+        let mut service = None;
+        let mut seconds = vec![];
+        for batch in batches {
+            let films = batch.films.len();
+            let mut share = |time: Timing| seconds.extend(vec![time.seconds / films as f64; films]);
+            let timing = batch.ciphertext(&run.results()).with_extension("json");
+            let is_there = batch.ciphertext(&run.results()).exists();
+            if let (true, Some(time)) = (is_there, read_timing(&timing)) {
+                share(time);
+>>>>>>> batch
                 continue;
             }
             if service.is_none() {
                 service = Some(Service::start(self.context, model, &run.keys().evaluation())?);
             }
             let Some(service) = &service else { continue };
+<<<<<<< HEAD
             let input = ciphertext_file(&run.encrypted(), id);
             let before = processor_seconds();
+=======
+            let input = batch.ciphertext(&run.encrypted());
+>>>>>>> batch
             let (_, time, _) = service.classify(self.context, &input, &run.results())?;
             let spent = before.zip(processor_seconds()).map(|(before, after)| after - before);
             let time = Timing { seconds: time.as_secs_f64(), processor_seconds: spent };
             train::files::write_atomically(&timing, &serde_json::to_vec(&time)?)?;
+<<<<<<< HEAD
             timings.push(time);
+=======
+            share(time);
+>>>>>>> batch
         }
         Ok(timings)
     }
 }
 
-/// How long one film took on ciphertexts.
+/// How long one ciphertext took.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Timing {
     seconds: f64,

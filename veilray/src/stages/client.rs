@@ -111,7 +111,7 @@ pub fn enroll(context: &Context, arguments: &EnrollArguments) -> Result<()> {
 /// Encodes, encrypts and sends films, waits, decrypts, and prints the findings.
 ///
 /// # Errors
-/// A film cannot be read, or any film got no result; those that did are printed.
+/// A film cannot be read, or got no result; the others are classified and printed.
 pub fn diagnose(context: &Context, arguments: &DiagnoseArguments) -> Result<()> {
     let vault = Vault::new(&arguments.service.keys);
     let enrolment = vault.enrolment()?.with_context(|| {
@@ -129,13 +129,18 @@ pub fn diagnose(context: &Context, arguments: &DiagnoseArguments) -> Result<()> 
             .context("the service does not hand out the encoder: name it with --encoder FILE")?,
     };
     let encoder = Encoder::of_digest(&encoder_path, &enrolment.model.spec.preprocessing.encoder_digest)?;
-    let mut latents = Vec::with_capacity(arguments.films.len());
+    let clinic = Clinic::open(connection, vault, passphrase.as_ref())?;
+    let (mut paths, mut latents, mut failed) = (vec![], vec![], vec![]);
     for path in &arguments.films {
         context.check("encoding")?;
-        let film = load_film(path, encoder.side())?;
-        latents.push(encoder.latent(&film).into_iter().map(f64::from).collect::<Vec<f64>>());
+        match load_film(path, encoder.side()) {
+            Ok(film) => {
+                paths.push(path);
+                latents.push(encoder.latent(&film).into_iter().map(f64::from).collect::<Vec<f64>>());
+            }
+            Err(error) => failed.push((path.display().to_string(), anyhow::Error::new(error))),
+        }
     }
-    let clinic = Clinic::open(connection, vault, passphrase.as_ref())?;
     let progress = context.progress();
     let all = latents.len() as u64 * TICKS as u64;
     progress.start("classifying on ciphertexts", all, 0);
@@ -149,11 +154,11 @@ pub fn diagnose(context: &Context, arguments: &DiagnoseArguments) -> Result<()> 
     };
     let results = clinic.diagnose_all(&latents, arguments.at_once, context.interrupt(), &tell);
     progress.finish(&format!("{} films came back", results.iter().filter(|r| r.is_ok()).count()));
-    let (mut films, mut failed) = (vec![], vec![]);
-    for (path, result) in arguments.films.iter().zip(results) {
+    let mut films = vec![];
+    for (path, result) in paths.into_iter().zip(results) {
         match result {
             Ok(logits) => films.push((film_name(path), logits)),
-            Err(error) => failed.push((path.display().to_string(), error)),
+            Err(error) => failed.push((path.display().to_string(), anyhow::Error::new(error))),
         }
     }
     super::decrypt::print(
@@ -162,12 +167,14 @@ pub fn diagnose(context: &Context, arguments: &DiagnoseArguments) -> Result<()> 
         arguments.labels_only,
         arguments.json,
     );
-    context.say("these numbers must not go back to the service: see SECURITY.md, IND-CPA-D");
+    if !films.is_empty() {
+        context.say("these numbers must not go back to the service: see SECURITY.md, IND-CPA-D");
+    }
     for (film, error) in &failed {
         eprintln!("{film}: {error}");
     }
     match failed.into_iter().next() {
-        Some((film, error)) => Err(anyhow::Error::new(error).context(format!("{film} got no result"))),
+        Some((film, error)) => Err(error.context(format!("{film} got no result"))),
         None => Ok(()),
     }
 }

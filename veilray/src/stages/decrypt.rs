@@ -7,7 +7,8 @@ use he_runtime::client::{self, ClientKeys};
 use he_runtime::{Circuit, ClientSpec, EncryptedTensor};
 use serde_json::json;
 
-use super::{choose, ciphertexts_in, film_name, load_model, locate, sigmoid};
+use super::{choose, ciphertexts_in, load_model, locate, sigmoid};
+use crate::batches::Batch;
 use crate::cli::DecryptArguments;
 use crate::context::Context;
 use crate::report::Table;
@@ -30,9 +31,12 @@ pub fn run(context: &Context, arguments: &DecryptArguments) -> Result<()> {
     };
     let spec = Circuit::new(&load_model(&located.model)?)?.spec;
     let client_keys = load_keys(&spec, &keys)?;
+    let lists = arguments.lists.clone().or_else(|| folder.map(RunFolder::encrypted));
     let mut films = Vec::with_capacity(inputs.len());
     for input in &inputs {
-        films.push((film_name(input), decrypt_file(&spec, &client_keys, input)?));
+        let batch = Batch::of_file(&spec, &client_keys.key(), lists.as_deref(), input)?;
+        let logits = decrypt_batch(&spec, &client_keys, input, batch.films.len())?;
+        films.extend(batch.films.into_iter().zip(logits));
     }
     print(&spec.labels, &films, arguments.labels_only, arguments.json);
     context.say("these numbers must not go back to the server: see SECURITY.md, IND-CPA-D");
@@ -48,46 +52,75 @@ pub fn load_keys(spec: &ClientSpec, keys: &Keys) -> Result<ClientKeys> {
         .with_context(|| format!("cannot use the secret key {}", keys.secret().display()))
 }
 
-/// The logits in one result, one a label.
+/// The logits of the films in one result, one a label for each of the first `films` places.
 ///
 /// # Errors
 /// The file cannot be read or does not belong to the model or the key.
-pub fn decrypt_file(spec: &ClientSpec, keys: &ClientKeys, file: &Path) -> Result<Vec<f64>> {
+pub fn decrypt_batch(
+    spec: &ClientSpec,
+    keys: &ClientKeys,
+    file: &Path,
+    films: usize,
+) -> Result<Vec<Vec<f64>>> {
     let result = EncryptedTensor::load_logits(&spec.parameters()?, file)?;
-    client::decrypt(spec, keys, &result).with_context(|| format!("cannot decrypt {}", file.display()))
+    client::decrypt_batch(spec, keys, &result, films)
+        .with_context(|| format!("cannot decrypt {}", file.display()))
 }
 
-/// Prints the findings of films, given their logits.
+/// Prints the findings of films, given their logits; no table where there is no film.
 pub fn print(labels: &[String], films: &[(String, Vec<f64>)], labels_only: bool, json: bool) {
-    let cell = |logit: f64| match (labels_only, logit > 0.0) {
-        (true, true) => json!(true),
-        (true, false) => json!(false),
-        (false, _) => json!((sigmoid(logit) * 1e4).round() / 1e4),
-    };
     if json {
-        let films: Vec<_> = films
-            .iter()
-            .map(|(name, logits)| {
-                let findings: serde_json::Map<_, _> =
-                    labels.iter().cloned().zip(logits.iter().map(|&logit| cell(logit))).collect();
-                json!({ "film": name, "findings": findings })
-            })
-            .collect();
-        println!("{:#}", serde_json::Value::Array(films));
-        return;
+        println!("{:#}", to_json(labels, films, labels_only));
+    } else if !films.is_empty() {
+        print!("{}", to_table(labels, films, labels_only).to_text());
     }
+}
+
+/// A list with the findings of each film, probabilities in full.
+fn to_json(labels: &[String], films: &[(String, Vec<f64>)], labels_only: bool) -> serde_json::Value {
+    let value = |&logit: &f64| if labels_only { json!(logit > 0.0) } else { json!(sigmoid(logit)) };
+    let film = |(name, logits): &(String, Vec<f64>)| {
+        let findings: serde_json::Map<_, _> = labels.iter().cloned().zip(logits.iter().map(value)).collect();
+        json!({ "film": name, "findings": findings })
+    };
+    films.iter().map(film).collect()
+}
+
+/// A row for each finding, a column for each film.
+fn to_table(labels: &[String], films: &[(String, Vec<f64>)], labels_only: bool) -> Table {
     let caption =
         if labels_only { "findings (probability above 0.5)" } else { "probability of each finding" };
     let mut table = Table::new(caption, &["finding"]);
     table.head.extend(films.iter().map(|(name, _)| name.clone()));
     for (index, label) in labels.iter().enumerate() {
-        let mut row = vec![label.clone()];
-        row.extend(films.iter().map(|(_, logits)| match cell(logits[index]) {
-            serde_json::Value::Bool(true) => "yes".to_owned(),
-            serde_json::Value::Bool(false) => "no".to_owned(),
-            number => number.as_f64().map_or_else(String::new, |value| format!("{value:.4}")),
-        }));
-        table.rows.push(row);
+        let cell = |logit: f64| match (labels_only, logit > 0.0) {
+            (true, true) => "yes".to_owned(),
+            (true, false) => "no".to_owned(),
+            (false, _) => format!("{:.4}", sigmoid(logit)),
+        };
+        let cells = films.iter().map(|(_, logits)| cell(logits[index]));
+        table.rows.push(std::iter::once(label.clone()).chain(cells).collect());
     }
-    print!("{}", table.to_text());
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_round_and_json_does_not() {
+        let labels = ["nodule".to_owned(), "mass".to_owned()];
+        let films = [("one".to_owned(), vec![0.123_456_789, -40.0])];
+        let json = to_json(&labels, &films, false);
+        for (label, logit) in labels.iter().zip(&films[0].1) {
+            let text = json[0]["findings"][label].to_string();
+            assert_eq!(text.parse::<f64>().unwrap().to_bits(), sigmoid(*logit).to_bits(), "{text}");
+        }
+        assert_eq!(to_table(&labels, &films, false).rows, [["nodule", "0.5308"], ["mass", "0.0000"]]);
+        assert_eq!(to_table(&labels, &films, true).rows, [["nodule", "yes"], ["mass", "no"]]);
+        let yes_and_no = json!({ "nodule": true, "mass": false });
+        assert_eq!(to_json(&labels, &films, true)[0]["findings"], yes_and_no);
+        assert_eq!(to_json(&labels, &[], false), json!([]));
+    }
 }

@@ -12,13 +12,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use datasets::{FilmDataset, LatentSet};
 use he_model::HeModel;
-use he_runtime::{Circuit, EncryptedTensor, LayerTime};
+use he_runtime::{Circuit, ClientSpec, EncryptedTensor, LayerTime, ServerKeys};
 use train::{ClassifierReport, Config, VqganReport, encode_latents, train_classifier, train_vqgan};
 
 use super::encrypt::{self, Encoder};
 use super::eval::{self, Evaluation};
 use super::infer::Service;
-use super::{ciphertext_file, export, keygen, make_folder};
+use super::{export, keygen, make_folder};
+use crate::batches::Batch;
 use crate::cli::DemoArguments;
 use crate::context::{Context, readable_bytes, readable_time, size_of};
 use crate::run_folder::RunFolder;
@@ -44,9 +45,9 @@ pub struct Outcome {
     pub evaluation: Evaluation,
     /// Time of each stage in this invocation.
     pub stages: Vec<(String, Duration)>,
-    /// Time of the encrypted evaluation of each film that was classified in this invocation.
+    /// Time of the encrypted evaluation of each ciphertext that was classified in this invocation.
     pub encrypted_times: Vec<Duration>,
-    /// Time of each layer for the last film classified in this invocation.
+    /// Time of each layer for the last ciphertext classified in this invocation.
     pub layers: Vec<LayerTime>,
     /// Sizes of the files that travel or stay, and of the server's memory.
     pub sizes: Vec<(String, u64)>,
@@ -161,22 +162,30 @@ fn stages(context: &Context, config: Config) -> Result<Outcome> {
     clock.stage("client: encode and encrypt films", || {
         encrypt_films(context, &dataset, &latents, &chosen, &model, &session.vqgan_model(), &folder)
     })?;
-    let (encrypted_times, layers, memory) = clock
-        .stage("server: classify ciphertexts", || classify(context, &latents, &chosen, &model, &folder))?;
+    let spec = Circuit::new(&model)?.spec;
+    let ids: Vec<String> = chosen.iter().map(|&index| latents.ids[index].clone()).collect();
+    let batches = Batch::group(&spec, &ServerKeys::identity_in(&folder.keys().evaluation())?, &ids)?;
+    let (encrypted_times, layers, memory) =
+        clock.stage("server: classify ciphertexts", || classify(context, &batches, &spec, &folder))?;
     let evaluation = clock.stage("client: decrypt and compare", || {
         eval::compare(&config, &latents, &model, &folder, &session.classifier_model())
     })?;
     eval::save(&evaluation, &folder.evaluation())?;
 
     let keys = folder.keys();
-    let example = &latents.ids[chosen[0]];
+    let (encrypted, result) =
+        (batches[0].ciphertext(&folder.encrypted()), batches[0].ciphertext(&folder.results()));
+    let one = match spec.films() {
+        1 => "film".to_owned(),
+        films => format!("batch of up to {films} films"),
+    };
     let mut sizes = vec![
         ("HE-ready model file".to_owned(), size_of(&folder.model())),
         ("evaluation keys (to the server, once)".to_owned(), size_of(&keys.evaluation())),
         ("public key".to_owned(), size_of(&keys.public())),
         ("secret key (stays with the client)".to_owned(), size_of(&keys.secret())),
-        ("one encrypted film".to_owned(), size_of(&ciphertext_file(&folder.encrypted(), example))),
-        ("one encrypted result".to_owned(), size_of(&ciphertext_file(&folder.results(), example))),
+        (format!("one encrypted {one}"), size_of(&encrypted)),
+        (format!("one encrypted result of a {one}"), size_of(&result)),
     ];
     if let Some(memory) = memory {
         sizes.push(("server memory: keys and encoded weights".to_owned(), memory));
@@ -209,38 +218,29 @@ fn encrypt_films(
     let spec = Circuit::new(model)?.spec;
     let keys = encrypt::EncryptionKeys::load(&spec.parameters()?, &folder.keys())?;
     let encoder = Encoder::load(encoder, model)?;
-    make_folder(&folder.encrypted())?;
-    for &index in chosen {
-        context.check("encrypting")?;
-        let file = ciphertext_file(&folder.encrypted(), &latents.ids[index]);
-        if file.exists() {
-            continue;
-        }
-        encrypt::encrypt_film(&spec, keys.key(), &encoder, &dataset.film(index)?, &file)?;
-    }
+    let client = (&spec, &keys, &encoder);
+    encrypt::encrypt_held_out(context, client, dataset, latents, chosen, &folder.encrypted())?;
     context.say(&format!("{} films encrypted -> {}", chosen.len(), folder.encrypted().display()));
     Ok(())
 }
 
-/// Times of the films, times of the layers of the last film, bytes in the server's memory.
+/// Times of the ciphertexts, times of the layers of the last one, bytes in the server's memory.
 type Classified = (Vec<Duration>, Vec<LayerTime>, Option<u64>);
 
-/// Classifies the chosen films, except those whose results are there already.
+/// Classifies ciphertexts, except those whose results are there already.
 fn classify(
     context: &Context,
-    latents: &LatentSet,
-    chosen: &[usize],
-    model: &HeModel,
+    batches: &[Batch],
+    spec: &ClientSpec,
     folder: &RunFolder,
 ) -> Result<Classified> {
     make_folder(&folder.results())?;
-    let parameters = Circuit::new(model)?.parameters;
+    let parameters = spec.parameters()?;
     let is_done = |file: &Path| file.exists() && EncryptedTensor::load_logits(&parameters, file).is_ok();
-    let waiting: Vec<PathBuf> = chosen
+    let waiting: Vec<PathBuf> = batches
         .iter()
-        .map(|&index| &latents.ids[index])
-        .filter(|id| !is_done(&ciphertext_file(&folder.results(), id)))
-        .map(|id| ciphertext_file(&folder.encrypted(), id))
+        .filter(|batch| !is_done(&batch.ciphertext(&folder.results())))
+        .map(|batch| batch.ciphertext(&folder.encrypted()))
         .collect();
     if waiting.is_empty() {
         context.say("all results are there from an earlier run");
@@ -254,7 +254,7 @@ fn classify(
         layers = of_layers;
     }
     context.say(&format!(
-        "{} films classified on ciphertexts; median {}; {} in the server's memory",
+        "{} ciphertexts classified; median {}; {} in the server's memory",
         times.len(),
         median(&times).map_or_else(String::new, readable_time),
         readable_bytes(service.bytes())

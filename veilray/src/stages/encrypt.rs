@@ -9,13 +9,15 @@ use ckks::Parameters;
 use datasets::{Film, FilmDataset, LatentSet, Split, load_film};
 use he_model::HeModel;
 use he_runtime::client::{self, ClientKeys, EncryptionKey};
-use he_runtime::{Circuit, ClientSpec, EncryptedTensor, PublicKeyFile};
+use he_runtime::messages::KeyIdentity;
+use he_runtime::{Circuit, ClientSpec, PublicKeyFile};
 use train::checkpoint::{Checkpoint, Kind};
 use train::films::to_tensor;
 use train::{Config, load_vqgan};
 use vqgan::{Vqgan, VqganConfig};
 
-use super::{choose, ciphertext_file, load_model, locate, make_folder};
+use super::{choose, load_model, locate, make_folder};
+use crate::batches::Batch;
 use crate::cli::EncryptArguments;
 use crate::context::{Context, readable_bytes, readable_time, size_of};
 use crate::run_folder::Keys;
@@ -106,12 +108,18 @@ pub fn run(context: &Context, arguments: &EncryptArguments) -> Result<()> {
         let load = |path: &PathBuf| Ok((name(path), load_film(path, encoder.side())?));
         arguments.films.iter().map(load).collect::<Result<_>>()?
     };
-    for (name, film) in &films {
+    // Ciphertexts of another model or key would be sent along and refused there.
+    Batch::in_folder(&spec, &keys.identity(), &out)?;
+    let (names, films): (Vec<String>, Vec<Film>) = films.into_iter().unzip();
+    let mut films = films.into_iter();
+    for batch in Batch::group(&spec, &keys.identity(), &names)? {
         context.check("encrypting")?;
-        let file = ciphertext_file(&out, name);
-        let time = encrypt_film(&spec, keys.key(), &encoder, film, &file)?;
+        let films: Vec<Film> = films.by_ref().take(batch.films.len()).collect();
+        let time = encrypt_batch(&spec, keys.key(), &encoder, &batch, &films, &out)?;
+        let file = batch.ciphertext(&out);
         context.say(&format!(
-            "{name} -> {} ({}, {})",
+            "{} -> {} ({}, {})",
+            batch.films.join(", "),
             file.display(),
             readable_bytes(size_of(&file)),
             readable_time(time)
@@ -142,7 +150,15 @@ impl EncryptionKeys {
         })
     }
 
-    /// For [`encrypt_film`].
+    /// The key pair.
+    pub fn identity(&self) -> KeyIdentity {
+        match self {
+            Self::Client(keys) => keys.key(),
+            Self::Public(file) => file.key(),
+        }
+    }
+
+    /// For [`encrypt_batch`].
     pub fn key(&self) -> EncryptionKey<'_> {
         match self {
             Self::Client(keys) => keys.into(),
@@ -151,22 +167,56 @@ impl EncryptionKeys {
     }
 }
 
-/// Encodes and encrypts one film into `file`.
+/// Encodes and encrypts the films of a batch into `folder`, with the list of them where a ciphertext holds several.
 ///
 /// # Errors
-/// The latent is outside the calibrated range, or the file cannot be written.
-pub fn encrypt_film(
+/// A latent is outside the calibrated range, or a file cannot be written.
+pub fn encrypt_batch(
     spec: &ClientSpec,
     key: EncryptionKey<'_>,
     encoder: &Encoder,
-    film: &Film,
-    file: &Path,
+    batch: &Batch,
+    films: &[Film],
+    folder: &Path,
 ) -> Result<Duration> {
     let started = Instant::now();
-    let latent: Vec<f64> = encoder.latent(film).into_iter().map(f64::from).collect();
-    let encrypted: EncryptedTensor = client::encrypt(spec, key, &latent, &mut super::keygen::random()?)?;
-    encrypted.save(&spec.parameters()?, file)?;
+    let mut latents = Vec::with_capacity(films.len());
+    for (name, film) in batch.films.iter().zip(films) {
+        let latent: Vec<f64> = encoder.latent(film).into_iter().map(f64::from).collect();
+        spec.check_film(&latent).with_context(|| format!("cannot encrypt {name}"))?;
+        latents.push(latent);
+    }
+    let encrypted = client::encrypt_batch(spec, key, &latents, &mut super::keygen::random()?)?;
+    // The list first: a ciphertext without one could not be read any more.
+    batch.save(folder)?;
+    encrypted.save(&spec.parameters()?, &batch.ciphertext(folder))?;
     Ok(started.elapsed())
+}
+
+/// Encrypts held-out films of a run into `folder`, except the batches that are encrypted already.
+///
+/// # Errors
+/// As [`encrypt_batch`], or a film cannot be read.
+pub fn encrypt_held_out(
+    context: &Context,
+    (spec, keys, encoder): (&ClientSpec, &EncryptionKeys, &Encoder),
+    dataset: &FilmDataset,
+    latents: &LatentSet,
+    chosen: &[usize],
+    folder: &Path,
+) -> Result<()> {
+    make_folder(folder)?;
+    let ids: Vec<String> = chosen.iter().map(|&index| latents.ids[index].clone()).collect();
+    let batches = Batch::group(spec, &keys.identity(), &ids)?;
+    for (batch, indices) in batches.iter().zip(chosen.chunks(spec.films())) {
+        context.check("encrypting")?;
+        if batch.ciphertext(folder).exists() {
+            continue;
+        }
+        let films = indices.iter().map(|&index| Ok(dataset.film(index)?)).collect::<Result<Vec<_>>>()?;
+        encrypt_batch(spec, keys.key(), encoder, batch, &films, folder)?;
+    }
+    Ok(())
 }
 
 /// `count` films of the test split, evenly spread over it; all of them if there are fewer.

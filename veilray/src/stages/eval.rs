@@ -1,6 +1,8 @@
 //! `veilray eval`: clear and encrypted results side by side, over the films whose encrypted results are there.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use burn::tensor::Device;
@@ -11,8 +13,9 @@ use he_runtime::Circuit;
 use serde::{Deserialize, Serialize};
 use train::{Config, encode_latents, evaluate, load_classifier, logits};
 
-use super::decrypt::{decrypt_file, load_keys};
-use super::{ciphertext_file, encrypt, load_model, sigmoid};
+use super::decrypt::{decrypt_batch, load_keys};
+use super::{encrypt, load_model, sigmoid};
+use crate::batches::Places;
 use crate::cli::EvalArguments;
 use crate::context::{Context, configuration};
 use crate::report::Table;
@@ -136,9 +139,11 @@ pub fn run(context: &Context, arguments: &EvalArguments) -> Result<()> {
     let model = load_model(&folder.model())?;
     let evaluation = compare(&config, &latents, &model, &folder, &session.classifier_model())?;
     print(&evaluation);
-    if let (true, Some(film)) = (arguments.compare, evaluation.films.first()) {
-        let latent: Vec<f64> = latents.latent(film.index).iter().map(|&v| f64::from(v)).collect();
-        println!("\n{}", super::simulate::compare(&model, &folder, &latent)?.to_text());
+    if arguments.compare {
+        let films = evaluation.films.iter().take(model.plan.packing.films);
+        let batch: Vec<Vec<f64>> =
+            films.map(|film| latents.latent(film.index).iter().map(|&v| f64::from(v)).collect()).collect();
+        println!("\n{}", super::simulate::compare(&model, &folder, &batch)?.to_text());
     }
     save(&evaluation, &folder.evaluation())?;
     context.say(&format!("-> {}", folder.evaluation().display()));
@@ -160,11 +165,10 @@ pub fn compare(
     let keys = load_keys(&spec, &folder.keys())?;
     let trained = load_classifier(classifier, &Device::flex())?;
     let chosen = encrypt::held_out_of(config, latents)?;
-    let done: Vec<usize> = chosen
-        .iter()
-        .copied()
-        .filter(|&index| ciphertext_file(&folder.results(), &latents.ids[index]).exists())
-        .collect();
+    let ids: Vec<String> = chosen.iter().map(|&index| latents.ids[index].clone()).collect();
+    let places = Places::find(&spec, &keys.key(), &ids, &folder.encrypted(), &folder.results())?;
+    let done: Vec<usize> =
+        chosen.iter().copied().filter(|&index| places.get(&latents.ids[index]).is_some()).collect();
     ensure!(
         done.len() == chosen.len(),
         "{} of the {} held-out films have no encrypted result in {}: run `veilray keygen`, `encrypt` and `infer` \
@@ -175,11 +179,21 @@ pub fn compare(
     );
     let clear = logits(&trained.net, &trained.config, latents, &done)?;
     let mut films = Vec::with_capacity(done.len());
+    let mut decrypted: BTreeMap<PathBuf, Vec<Vec<f64>>> = BTreeMap::new();
     for (&index, clear) in done.iter().zip(clear) {
         let id = latents.ids[index].clone();
+        let (batch, place) = places.get(&id).with_context(|| format!("{id} has no encrypted result"))?;
+        let file = batch.ciphertext(&folder.results());
+        let logits = match decrypted.entry(file) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let logits = decrypt_batch(&spec, &keys, new.key(), batch.films.len())?;
+                new.insert(logits)
+            }
+        };
         let latent: Vec<f64> = latents.latent(index).iter().map(|&value| f64::from(value)).collect();
         films.push(FilmResult {
-            encrypted: decrypt_file(&spec, &keys, &ciphertext_file(&folder.results(), &id))?,
+            encrypted: logits[*place].clone(),
             graph: model.graph.run(&latent).with_context(|| format!("cannot evaluate {id} in the clear"))?,
             labels: latents.labels[index].clone(),
             id,

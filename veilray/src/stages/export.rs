@@ -82,7 +82,7 @@ pub fn export_run(
     model.offsets = offsets(&model, &corrected)?;
     if let Some(&film) = films.first() {
         let latent: Vec<f64> = latents.latent(film).iter().map(|&value| f64::from(value)).collect();
-        let errors = compare_layers(&model, &Circuit::new(&model)?, &latent, &mut random()?)?;
+        let errors = compare_layers(&model, &Circuit::new(&model)?, &[latent], &mut random()?)?;
         report.set_predicted_errors(errors.iter().map(|layer| (layer.name.as_str(), layer.error)));
     }
     model.save(&folder.model())?;

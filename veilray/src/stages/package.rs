@@ -98,6 +98,7 @@ pub fn inspect(arguments: &InspectArguments) -> Result<()> {
         None => println!("encoder   not in the package"),
     }
     println!("films     {0}x{0} pixels, latents {1}", preprocessing.film_side, preprocessing.latent);
+    println!("batch     {} in a ciphertext", manifest.films);
     println!(
         "range     latents up to {:.3}, logits up to {:.3}\n",
         preprocessing.latent_range, manifest.logit_range

@@ -30,18 +30,16 @@ pub fn run(context: &Context, arguments: &SimulateArguments) -> Result<()> {
     let films = encrypt::held_out(&latents, arguments.films);
     let mut worst: Vec<LayerError> = Vec::new();
     let mut rng = keygen::random()?;
-    for &index in &films {
+    for batch in films.chunks(circuit.spec.films()) {
         context.check("simulating")?;
-        let latent: Vec<f64> = latents.latent(index).iter().map(|&v| f64::from(v)).collect();
-        let layers = simulate::compare_layers(&model, &circuit, &latent, &mut rng)
-            .with_context(|| format!("cannot simulate {}", latents.ids[index]))?;
+        let of_film = |&index: &usize| latents.latent(index).iter().map(|&v| f64::from(v)).collect();
+        let batch_latents: Vec<Vec<f64>> = batch.iter().map(of_film).collect();
+        let layers = simulate::compare_layers(&model, &circuit, &batch_latents, &mut rng)
+            .with_context(|| format!("cannot simulate {}", latents.ids[batch[0]]))?;
         if worst.is_empty() {
             worst = layers;
-            continue;
-        }
-        for (worst, layer) in worst.iter_mut().zip(layers) {
-            worst.error = worst.error.max(layer.error);
-            worst.magnitude = worst.magnitude.max(layer.magnitude);
+        } else {
+            worst.iter_mut().zip(&layers).for_each(|(worst, layer)| worst.widen(layer));
         }
     }
     print!("{}", table(&format!("{} films, simulated noise", films.len()), &worst, None).to_text());
@@ -51,11 +49,11 @@ pub fn run(context: &Context, arguments: &SimulateArguments) -> Result<()> {
     Ok(())
 }
 
-/// Runs one latent on ciphertexts with the run's keys and compares every layer with the clear and with the simulation.
+/// Runs the latents of one batch on ciphertexts with the run's keys and compares every layer with the clear and with the simulation.
 ///
 /// # Errors
 /// Keys are missing or belong to another model.
-pub fn compare(model: &HeModel, folder: &RunFolder, latent: &[f64]) -> Result<Table> {
+pub fn compare(model: &HeModel, folder: &RunFolder, latents: &[Vec<f64>]) -> Result<Table> {
     let circuit = Circuit::new(model)?;
     let (parameters, keys) = (&circuit.parameters, folder.keys());
     let bundle = KeyBundle {
@@ -64,9 +62,13 @@ pub fn compare(model: &HeModel, folder: &RunFolder, latent: &[f64]) -> Result<Ta
         server: ServerKeys::load(parameters, &keys.evaluation())?,
     };
     let mut rng = keygen::random()?;
-    let measured = client::compare_layers(model, bundle, latent, &mut rng)?;
-    let simulated = simulate::compare_layers(model, &circuit, latent, &mut rng)?;
-    Ok(table("clear against encrypted, layer by layer, one film", &measured, Some(&simulated)))
+    let measured = client::compare_layers(model, bundle, latents, &mut rng)?;
+    let simulated = simulate::compare_layers(model, &circuit, latents, &mut rng)?;
+    let films = match latents.len() {
+        1 => "one film".to_owned(),
+        films => format!("the worst of {films} films in one ciphertext"),
+    };
+    Ok(table(&format!("clear against encrypted, layer by layer, {films}"), &measured, Some(&simulated)))
 }
 
 fn table(caption: &str, layers: &[LayerError], predicted: Option<&[LayerError]>) -> Table {

@@ -27,8 +27,12 @@ pub fn time_table(outcome: &Outcome) -> Table {
         table.rows.push(vec![name.clone(), readable_time(*time)]);
     }
     if let Some(time) = median(&outcome.encrypted_times) {
-        let films = outcome.encrypted_times.len();
-        table.rows.push(vec![format!("one film on ciphertexts (median of {films})"), readable_time(time)]);
+        let count = outcome.encrypted_times.len();
+        let one = match outcome.model.plan.packing.films {
+            1 => "one film on ciphertexts".to_owned(),
+            films => format!("one batch of up to {films} films on ciphertexts"),
+        };
+        table.rows.push(vec![format!("{one} (median of {count})"), readable_time(time)]);
     }
     table
 }
@@ -205,7 +209,7 @@ fn encryption(outcome: &Outcome) -> Result<Section> {
     let mut tables = vec![parameter_table(outcome)?, size_table(outcome)];
     if !outcome.layers.is_empty() {
         let mut layers = Table::new(
-            "time of each layer on ciphertexts (last film)",
+            "time of each layer on ciphertexts (the last one)",
             &["layer", "measured", "predicted, one thread"],
         );
         for layer in &outcome.layers {
