@@ -10,6 +10,7 @@
 //! |---|---|
 //! | [`config`] | [`DataConfig`] and its sources |
 //! | [`phantom`] | the generator of synthetic films |
+//! | [`attributes`] | what a table says about films besides findings |
 //! | [`augment`] | small changes to films for training |
 //! | [`mod@detect`] | which source a path is |
 //! | [`latent_set`] | [`LatentSet`], the cached latents |
@@ -26,6 +27,7 @@
 //! # Ok::<(), datasets::DataError>(())
 //! ```
 
+pub mod attributes;
 pub mod augment;
 pub mod chexpert;
 pub mod config;
@@ -50,6 +52,7 @@ mod npz;
 mod split;
 mod table;
 
+pub use attributes::{Attribute, AttributesConfig};
 pub use augment::Augmentation;
 pub use config::{
     CheXpertConfig, CifarConfig, DataConfig, FolderConfig, Limits, MnistConfig, NihConfig, NpzConfig,

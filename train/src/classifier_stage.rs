@@ -2,7 +2,7 @@
 //!
 //! Binary cross-entropy over the known labels, plus a penalty on pre-activations outside the interval that the polynomials are
 //! meant for: a polynomial has no ceiling, so a network that never learned to stay in range can overflow on a film it
-//! has not seen. The largest pre-activation of every layer is logged. The weights that are kept are those of the best
+//! has not seen. Attributes of films and other classifiers may be part of the target (`targets.rs`). The largest pre-activation of every layer is logged. The weights that are kept are those of the best
 //! macro AUROC on validation films; test films are not looked at.
 
 use std::{collections::BTreeMap, path::Path};
@@ -31,6 +31,7 @@ use crate::{
     sampler::{batch_of_step, derived_seed, steps_per_epoch},
     session::{check_same_run, fingerprint},
     state::{apply, collect, seeded},
+    targets::{Auxiliary, Teachers, judged},
     tensorboard::EventWriter,
     test_report::LayerRange,
 };
@@ -103,16 +104,23 @@ pub fn train_classifier(
 
     let folder = session.classifier_dir();
     let last = folder.join("last.safetensors");
-    let fingerprint = fingerprint(&[
+    let device = config.run.device()?.autodiff();
+    let auxiliary = settings.auxiliary.as_ref().map(|a| Auxiliary::read(a, latents, &train)).transpose()?;
+    let teachers = settings.distill.as_ref().map(|d| Teachers::load(d, latents, &device)).transpose()?;
+    let mut parts = vec![
         ("run.seed", json!(config.run.seed)),
         ("data", json!(latents.data_digest)),
         ("encoder", json!(latents.encoder_digest)),
         ("classifier.model", json!(model)),
         ("classifier.train", json!(settings)),
-    ]);
-    let device = config.run.device()?.autodiff();
+    ];
+    parts.extend(auxiliary.as_ref().map(|a| ("attributes", json!(a.digest()))));
+    parts.extend(teachers.as_ref().map(|t| ("teachers", json!(t.digests()))));
+    let fingerprint = fingerprint(&parts);
     let seed = derived_seed(config.run.seed, "classifier weights", 0);
-    let fresh = seeded(&device, seed, || model.init(&device)).map_err(refuse_model)?;
+    // Logits of attributes exist while training lasts.
+    let trained = auxiliary.as_ref().map_or_else(|| model.clone(), |a| a.widened(&model));
+    let fresh = seeded(&device, seed, || trained.init(&device)).map_err(refuse_model)?;
     let mut average = settings.average.map(Average::new);
     let (mut net, mut optimizer, mut progress) = match Checkpoint::load(&last, Kind::Classifier) {
         Ok(checkpoint) => {
@@ -175,9 +183,17 @@ pub fn train_classifier(
                 Some(changes) => changes.batch(latents, films, progress.step / per_epoch, &device),
                 None => Batch::new(latents, films, &device),
             };
-            let (logits, ranges) = net.forward_watched(batch.latents);
+            let (all, ranges) = net.forward_watched(batch.latents.clone());
+            let logits = all.clone().narrow(1, 0, model.labels);
             let weights = positive_weights.as_ref().map(|w| Tensor::<1>::from_floats(w.as_slice(), &device));
-            let loss = masked_bce(logits, batch.targets, batch.known, weights);
+            let mut loss = masked_bce(logits.clone(), batch.targets, batch.known.clone(), weights);
+            if let Some(teachers) = &teachers {
+                loss = teachers.mix(loss, logits, batch.known, &batch.latents.inner());
+            }
+            if let Some(auxiliary) = &auxiliary {
+                let attributes = all.narrow(1, model.labels, trained.labels - model.labels);
+                loss = loss + auxiliary.loss(attributes, films);
+            }
             let value = f64::from(loss.clone().into_scalar::<f32>());
             let penalty = f64::from(ranges.penalty.clone().into_scalar::<f32>());
             let largest = ranges.largest.inner().into_data().iter::<f32>().map(f64::from).collect::<Vec<_>>();
@@ -211,10 +227,10 @@ pub fn train_classifier(
         let epoch_ends = progress.step.is_multiple_of(per_epoch);
         if epoch_ends {
             let epoch = progress.step / per_epoch;
-            let mut judged = net.valid();
-            if let Some(weights) = average.as_ref().and_then(Average::weights) {
-                judged = apply(judged, weights).map_err(|p| refusal(&last, p, OTHER_ARCHITECTURE))?;
-            }
+            let weights = average.as_ref().and_then(Average::weights).cloned();
+            let weights = weights.unwrap_or_else(|| collect(&net));
+            let judged =
+                judged(&model, weights, &device).map_err(|p| refusal(&last, p, OTHER_ARCHITECTURE))?;
             let metrics = measure(&judged, latents, &validation)?;
             let macro_auroc = metrics.macro_.auroc.unwrap_or(f64::NAN);
             let mut figures = sums.take();
@@ -402,6 +418,10 @@ fn start_from(fresh: Classifier, path: &Path) -> Result<Classifier> {
     for (name, weights) in &mut state {
         match donor.tensors.get(name) {
             Some(found) if found.0 == weights.0 => weights.clone_from(found),
+            // Logits of attributes, which the donor does not have, start afresh.
+            Some(found) if name.starts_with("head.") && adds_rows(&found.0, &weights.0) => {
+                weights.1[..found.1.len()].copy_from_slice(&found.1);
+            }
             Some(found) => {
                 let problem = format!("tensor {name:?}: expected shape {:?}, found {:?}", weights.0, found.0);
                 return Err(refusal(path, problem, OTHER_ARCHITECTURE));
@@ -411,6 +431,11 @@ fn start_from(fresh: Classifier, path: &Path) -> Result<Classifier> {
         }
     }
     apply(fresh, &state).map_err(|p| refusal(path, p, OTHER_ARCHITECTURE))
+}
+
+/// Whether a tensor of shape `to` is one of shape `from` with rows added.
+fn adds_rows(from: &[usize], to: &[usize]) -> bool {
+    from.len() == to.len() && from[1..] == to[1..] && from[0] < to[0]
 }
 
 fn refuse_model(error: classifier::ClassifierError) -> TrainError {

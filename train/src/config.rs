@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use burn::tensor::Device;
 use classifier::ClassifierConfig;
-use datasets::{Augmentation, DataConfig};
+use datasets::{AttributesConfig, Augmentation, DataConfig};
 use serde::{Deserialize, Serialize};
 use vqgan::{
     DiscriminatorConfig, VqganConfig,
@@ -260,12 +260,45 @@ pub struct ClassifierTraining {
     /// A classifier of the same shape, up to its activations, whose weights training starts from: a ReLU twin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_from: Option<PathBuf>,
+    /// Also learns what a table says about training films; dropped from the weights that are kept. Left out, findings alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auxiliary: Option<AuxiliaryTraining>,
+    /// Also learns what other classifiers say of the same latents; left out, labels alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distill: Option<DistillTraining>,
     /// Keep a checkpoint `epoch-N.safetensors` after so many epochs; left out, none besides best and last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_every: Option<u64>,
     /// Whether rare findings weigh more: each label's positives count `negatives / positives`, at most this (1: no).
     #[serde(default = "one")]
     pub largest_positive_weight: f64,
+}
+
+/// Auxiliary targets: the head is given one logit more for each attribute while training lasts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuxiliaryTraining {
+    /// Weight of their cross-entropy beside that of the findings (0.3).
+    #[serde(default = "auxiliary_weight")]
+    pub weight: f64,
+    /// The attributes and the table that holds them; only what it says about training films is looked at.
+    pub from: AttributesConfig,
+}
+
+/// Distillation (Hinton et al. 2015): part of the target is what trained classifiers say of the very latents of the batch, changed
+/// as they may be.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DistillTraining {
+    /// Classifiers of latents of the same encoder, with the same labels, of any architecture and with any activations; the
+    /// mean of their logits teaches.
+    pub teachers: Vec<PathBuf>,
+    /// Share of the loss that is the teachers', at most 1; the rest is that of the labels (0.5).
+    #[serde(default = "half")]
+    pub weight: f64,
+    /// What logits are divided by in the teachers' part, whose gradient is scaled back by the square (1).
+    #[serde(default = "one")]
+    pub temperature: f64,
 }
 
 /// Changes to the latents that a classifier is trained on.
@@ -296,6 +329,14 @@ fn classifier_adam() -> AdamConfig {
 
 fn quarter() -> f64 {
     0.25
+}
+
+fn auxiliary_weight() -> f64 {
+    0.3
+}
+
+fn half() -> f64 {
+    0.5
 }
 
 fn one() -> f64 {
@@ -386,6 +427,23 @@ impl Config {
                 let found = format!("{augment:?}");
                 let expected = "shift and copies must be at most 64".to_owned();
                 return Err(TrainError::Value { field: "classifier.train.augment", found, expected });
+            }
+        }
+        if let Some(auxiliary) = &classifier.auxiliary {
+            positive("classifier.train.auxiliary.weight", auxiliary.weight)?;
+            auxiliary.from.check("classifier.train.auxiliary.from")?;
+        }
+        if let Some(distill) = &classifier.distill {
+            positive("classifier.train.distill.weight", distill.weight)?;
+            positive("classifier.train.distill.temperature", distill.temperature)?;
+            if distill.weight > 1.0 {
+                let (field, found) = ("classifier.train.distill.weight", distill.weight.to_string());
+                return Err(TrainError::Value { field, found, expected: "it must be at most 1".to_owned() });
+            }
+            if distill.teachers.is_empty() {
+                let expected = "name at least one classifier, or leave the section out".to_owned();
+                let field = "classifier.train.distill.teachers";
+                return Err(TrainError::Value { field, found: "empty".to_owned(), expected });
             }
         }
         self.classifier_model(self.vqgan.model.latent_shape(), 1)?;

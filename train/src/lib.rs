@@ -40,6 +40,7 @@ mod encode;
 mod error;
 mod not_finite;
 mod session;
+mod targets;
 mod test_report;
 mod vqgan_stage;
 

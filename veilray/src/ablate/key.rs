@@ -108,16 +108,32 @@ pub fn keys(config: &Config, films: &Films) -> Result<Vec<StageKey>> {
     let mut section = config.classifier.clone();
     let start_from = section.train.start_from.take();
     let start_from = start_from.map(|path| file("classifier.train.start_from", &path)).transpose()?;
-    let classifier = StageKey::new(
-        Stage::Classifier,
-        json!({
-            "latents": latents.key,
-            "seed": config.run.seed,
-            "device": config.run.device,
-            "classifier": section,
-            "start_from": start_from,
-        }),
-    );
+    let mut teachers = Vec::new();
+    if let Some(distill) = &mut section.train.distill {
+        for path in std::mem::take(&mut distill.teachers) {
+            teachers.push(file("classifier.train.distill.teachers", &path)?);
+        }
+    }
+    let mut attributes = None;
+    if let Some(auxiliary) = &mut section.train.auxiliary {
+        let table = std::mem::take(&mut auxiliary.from.table);
+        attributes = Some(file("classifier.train.auxiliary.from.table", &table)?);
+    }
+    let mut classifier = json!({
+        "latents": latents.key,
+        "seed": config.run.seed,
+        "device": config.run.device,
+        "classifier": section,
+        "start_from": start_from,
+    });
+    // Named where there are any, so that cells of studies from before keep their keys.
+    if !teachers.is_empty() {
+        classifier["teachers"] = json!(teachers);
+    }
+    if let Some(table) = attributes {
+        classifier["attributes"] = json!(table);
+    }
+    let classifier = StageKey::new(Stage::Classifier, classifier);
     let mut keys = vec![vqgan, latents, classifier];
     if is_polynomial(config)? {
         let settings = settings::export(config)?;
@@ -195,6 +211,23 @@ mod tests {
         let (a, moved, other) = (with("a", b"one"), with("b", b"one"), with("a", b"two"));
         assert_eq!(a, moved);
         assert!(a[..2] == other[..2] && a[2] != other[2]);
+        let named = |field: &str, name: &str, content: &[u8]| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, content).unwrap();
+            let set = match field {
+                "teacher" => format!("classifier.train.distill.teachers=[{path:?}]"),
+                _ => format!(
+                    "classifier.train.auxiliary.from={{ table = {path:?}, attributes = [{{ column = \"a\", is = \"b\" }}] }}"
+                ),
+            };
+            of(&[&set], &films)
+        };
+        for field in ["teacher", "table"] {
+            let (a, moved, other) =
+                (named(field, "a", b"one"), named(field, "b", b"one"), named(field, "a", b"two"));
+            assert_eq!(a, moved, "{field}");
+            assert!(a[..2] == other[..2] && a[2] != other[2], "{field}");
+        }
         let overrides = ["classifier.train.start_from=nowhere".to_owned()];
         let config = train::config::parse(DEMO, Path::new("demo"), &overrides).expect("the demo");
         assert!(keys(&config, &films).unwrap_err().to_string().contains("nowhere"));
