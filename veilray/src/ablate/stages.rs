@@ -179,14 +179,10 @@ impl Stages<'_> {
         let model = load_model(&model_file)?;
         keygen::ensure(self.context, &model, &run)?;
         self.encrypt_films(&chosen, &latents, &model, &run)?;
-<<<<<<< HEAD
-        let timings = self.classify(&chosen, &latents, &model_file, &run)?;
-=======
         let spec = Circuit::new(&model)?.spec;
         let ids: Vec<String> = chosen.iter().map(|&index| latents.ids[index].clone()).collect();
         let batches = Batch::group(&spec, &ServerKeys::identity_in(&run.keys().evaluation())?, &ids)?;
-        let seconds = self.classify(&batches, &model_file, &run)?;
->>>>>>> batch
+        let timings = self.classify(&batches, &model_file, &run)?;
         let classifier = self.classifier_file()?;
         let evaluation = eval::compare(&config, &latents, &model, &run, &classifier)?;
         ensure!(
@@ -227,60 +223,32 @@ impl Stages<'_> {
         encrypt::encrypt_held_out(self.context, client, self.dataset, latents, chosen, &run.encrypted())
     }
 
-<<<<<<< HEAD
-    /// Classifies the chosen films on ciphertexts; the time of each. A film is done when its result and its time are there.
-    fn classify(
-        &self,
-        chosen: &[usize],
-        latents: &LatentSet,
-        model: &Path,
-        run: &RunFolder,
-    ) -> Result<Vec<Timing>> {
-        make_folder(&run.results())?;
-        let mut service = None;
-        let mut timings = Vec::with_capacity(chosen.len());
-        for &index in chosen {
-            let id = &latents.ids[index];
-            let result = ciphertext_file(&run.results(), id);
-            let timing = result.with_extension("json");
-            if let (true, Some(time)) = (result.exists(), read_timing(&timing)) {
-                timings.push(time);
-=======
-    /// Classifies films on ciphertexts; the seconds of each, those of a batch share its time. A batch is done when its result and its time
+    /// Classifies films on ciphertexts; the time of each, those of a batch share its time. A batch is done when its result and its time
     /// are there.
-    fn classify(&self, batches: &[Batch], model: &Path, run: &RunFolder) -> Result<Vec<f64>> {
+    fn classify(&self, batches: &[Batch], model: &Path, run: &RunFolder) -> Result<Vec<Timing>> {
         make_folder(&run.results())?;
         let mut service = None;
-        let mut seconds = vec![];
+        let mut timings = vec![];
         for batch in batches {
             let films = batch.films.len();
-            let mut share = |time: Timing| seconds.extend(vec![time.seconds / films as f64; films]);
+            let mut share = |time: Timing| timings.extend(vec![time.shared_by(films); films]);
             let timing = batch.ciphertext(&run.results()).with_extension("json");
             let is_there = batch.ciphertext(&run.results()).exists();
             if let (true, Some(time)) = (is_there, read_timing(&timing)) {
                 share(time);
->>>>>>> batch
                 continue;
             }
             if service.is_none() {
                 service = Some(Service::start(self.context, model, &run.keys().evaluation())?);
             }
             let Some(service) = &service else { continue };
-<<<<<<< HEAD
-            let input = ciphertext_file(&run.encrypted(), id);
-            let before = processor_seconds();
-=======
             let input = batch.ciphertext(&run.encrypted());
->>>>>>> batch
+            let before = processor_seconds();
             let (_, time, _) = service.classify(self.context, &input, &run.results())?;
             let spent = before.zip(processor_seconds()).map(|(before, after)| after - before);
             let time = Timing { seconds: time.as_secs_f64(), processor_seconds: spent };
             train::files::write_atomically(&timing, &serde_json::to_vec(&time)?)?;
-<<<<<<< HEAD
-            timings.push(time);
-=======
             share(time);
->>>>>>> batch
         }
         Ok(timings)
     }
@@ -291,6 +259,14 @@ impl Stages<'_> {
 struct Timing {
     seconds: f64,
     processor_seconds: Option<f64>,
+}
+
+impl Timing {
+    /// Each film's share.
+    fn shared_by(self, films: usize) -> Self {
+        let share = |seconds: f64| seconds / films as f64;
+        Self { seconds: share(self.seconds), processor_seconds: self.processor_seconds.map(share) }
+    }
 }
 
 fn read_timing(file: &Path) -> Option<Timing> {
