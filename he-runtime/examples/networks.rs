@@ -149,7 +149,7 @@ fn simulated(model: &HeModel, circuit: &Circuit, latents: usize) -> Result<(), B
     for seed in 0..latents as u64 {
         let latent = random_input(circuit.program.input.shape(), seed);
         let clear = model.graph.run(&latent)?;
-        let noisy = simulate(circuit, &latent, &mut rng)?.logits;
+        let noisy = simulate(circuit, &[&latent], &mut rng)?.remove(0).logits;
         errors.extend(clear.iter().zip(noisy).map(|(a, b)| (a - b).abs()));
     }
     let mean_square = errors.iter().map(|e| e * e).sum::<f64>() / errors.len().max(1) as f64;

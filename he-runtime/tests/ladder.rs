@@ -182,9 +182,12 @@ fn keys_of_a_higher_tier_serve_the_lower_ones() {
     let options = PlanOptions { log_ring_degree: Some(12), ..insecure(false) };
     let mut model = model(random(&recipe(Architecture::ResNet(8), 8, 2, true), 2).unwrap(), &options);
     assert!(model.plan.packing.row_copies, "{:?}", model.plan.packing);
+    // Few special primes, as a bound on the modulus would leave: several digits at the higher levels.
+    model.plan.ring.special_bits.truncate(10);
+    model.plan.ring.skipped_tiers.clear();
     let all = Circuit::new(&model).unwrap().trace.key_count;
     let tiers = model.plan.ring.tiers();
-    assert!(tiers.len() > 2, "{tiers:?}");
+    assert!(tiers.len() > 1, "{tiers:?}");
     model.plan.ring.skipped_tiers = tiers[..tiers.len() - 1].iter().map(|t| t.top_level).collect();
     let fewer = Circuit::new(&model).unwrap().trace.key_count;
     assert!(fewer < all, "{fewer} of {all} keys");
@@ -228,6 +231,30 @@ fn simulated_noise_is_within_a_factor_of_four() {
             assert!((0.25..4.0).contains(&ratio), "{name} {se} {precise}: {measured:e}, {simulated:e}");
         }
     }
+}
+
+/// Found with a trained LeNet, whose values are larger than those of random networks: on dense ciphertexts with weights and masks in one
+/// prime its logits were off by 0.2. The planner gives small networks a prime each.
+#[test]
+fn small_networks_are_precise() {
+    let shape = Shape::new(8, 16, 16);
+    let architecture = Architecture::LeNet;
+    let recipe =
+        Recipe { architecture, input: shape, labels: 14, se: false, post_add_activation: false, shrink: 1 };
+    let graph = random(&recipe, 1).unwrap();
+    let mut rng = ChaCha20Rng::seed_from_u64(4);
+    let latent: Vec<f64> = random_input(shape, 2).iter().map(|v| 6.0 * v).collect();
+    let want = graph.run(&latent).unwrap();
+    let mut error = |precise| {
+        let model = model(graph.clone(), &PlanOptions { precise, ..PlanOptions::default() });
+        let circuit = Circuit::new(&model).unwrap();
+        let got = simulate(&circuit, &[&latent], &mut rng).unwrap().remove(0).logits;
+        let error = got.iter().zip(&want).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        (model.plan.packing.precise, error)
+    };
+    let ((chosen, planned), (_, shared)) = (error(None), error(Some(false)));
+    println!("largest difference of a logit: {planned:.1e}, {shared:.1e} in one prime");
+    assert!(chosen && planned < 1e-3 && shared > 20.0 * planned, "{planned:e} {shared:e}");
 }
 
 /// A station that has the public key alone can encrypt for the client.

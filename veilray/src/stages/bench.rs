@@ -30,6 +30,8 @@ struct Row {
     latent: (usize, usize),
     /// Films in a batch.
     films: usize,
+    /// Most memory for keys unless the user says otherwise, in MiB.
+    key_megabytes: usize,
     target: Target,
     elsewhere: &'static str,
 }
@@ -85,6 +87,7 @@ const ROWS: [Row; 9] = [
         se: false,
         latent: (4, 32),
         films: 1,
+        key_megabytes: 4096,
         target: Target::Seconds(10.0),
         elsewhere: "76.9 s (Kim et al. 2025)",
     },
@@ -94,6 +97,7 @@ const ROWS: [Row; 9] = [
         se: true,
         latent: (4, 32),
         films: 1,
+        key_megabytes: 8192,
         target: Target::Seconds(40.0),
         elsewhere: "92.1 s (Kim et al. 2025)",
     },
@@ -103,6 +107,7 @@ const ROWS: [Row; 9] = [
         se: false,
         latent: (4, 32),
         films: 1,
+        key_megabytes: 4096,
         target: Target::Seconds(5.0),
         elsewhere: "",
     },
@@ -112,6 +117,7 @@ const ROWS: [Row; 9] = [
         se: false,
         latent: (8, 16),
         films: 1,
+        key_megabytes: 4096,
         target: Target::Seconds(5.0),
         elsewhere: "",
     },
@@ -121,6 +127,7 @@ const ROWS: [Row; 9] = [
         se: false,
         latent: (3, 64),
         films: 1,
+        key_megabytes: 4096,
         target: Target::Seconds(40.0),
         elsewhere: "",
     },
@@ -130,6 +137,7 @@ const ROWS: [Row; 9] = [
         se: false,
         latent: (2, 128),
         films: 1,
+        key_megabytes: 4096,
         target: Target::Seconds(160.0),
         elsewhere: "almost 600 s (Kim et al. 2025)",
     },
@@ -139,6 +147,7 @@ const ROWS: [Row; 9] = [
         se: false,
         latent: (4, 32),
         films: 2,
+        key_megabytes: 4096,
         target: Target::Beside { alone: "resnet20-f8", share: SECOND_FILM },
         elsewhere: "",
     },
@@ -148,6 +157,7 @@ const ROWS: [Row; 9] = [
         se: false,
         latent: (4, 32),
         films: 2,
+        key_megabytes: 4096,
         target: Target::Beside { alone: "lenet-f8", share: SECOND_FILM },
         elsewhere: "",
     },
@@ -157,6 +167,7 @@ const ROWS: [Row; 9] = [
         se: false,
         latent: (8, 16),
         films: 2,
+        key_megabytes: 4096,
         target: Target::Beside { alone: "resnet20-f16", share: SECOND_FILM },
         elsewhere: "",
     },
@@ -294,7 +305,8 @@ fn measure(row: &Row, arguments: &BenchHeArguments, threads: Option<usize>) -> R
             command.arg("--threads").arg(threads.to_string());
         }
         command.args(["bench", "part", part, row.name]).arg(folder.path());
-        command.arg(format!("--max-key-megabytes={}", arguments.max_key_megabytes));
+        let megabytes = arguments.max_key_megabytes.unwrap_or(row.key_megabytes);
+        command.arg(format!("--max-key-megabytes={megabytes}"));
         let output = command.stderr(Stdio::piped()).output().context("cannot start this program again")?;
         if !output.status.success() {
             let text = String::from_utf8_lossy(&output.stderr);
