@@ -1,6 +1,8 @@
 //! Attributes and teachers as part of the target: they change what is learned, resume exactly, and leave no trace in the shape
 //! of what is kept.
 
+#![allow(clippy::unwrap_used)]
+
 use std::{
     fs,
     path::Path,

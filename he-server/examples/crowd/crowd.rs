@@ -282,7 +282,7 @@ impl Actor<'_> {
     fn cancel(&self) -> Result<bool, ClientError> {
         let clinic = self.clinic();
         let job = clinic.submit_bytes(&clinic.encrypt_batch(&self.latents())?, &self.name())?.id;
-        if self.number % 2 == 0 {
+        if self.number.is_multiple_of(2) {
             let runs = AtomicBool::new(false);
             let mut look = |status: &he_protocol::api::JobStatus| {
                 runs.store(status.state != JobState::Queued, Ordering::Relaxed);
