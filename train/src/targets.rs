@@ -14,7 +14,7 @@ use crate::{
     Result, TrainError,
     classifier_stage::{LoadedClassifier, load_classifier},
     config::{AuxiliaryTraining, DistillTraining},
-    state::{State, apply},
+    state::{State, apply, seeded},
 };
 
 /// Attributes of the training films.
@@ -153,7 +153,9 @@ pub(crate) fn judged(
     state: State,
     device: &Device,
 ) -> std::result::Result<Classifier, String> {
-    let net = model.init(&device.clone().without_autodiff()).map_err(|e| e.to_string())?;
+    let device = device.clone().without_autodiff();
+    // All weights are replaced; builders take turns all the same, or another one's would not follow from its seed.
+    let net = seeded(&device, 0, || model.init(&device)).map_err(|e| e.to_string())?;
     apply(net, &Auxiliary::trimmed(state, model.labels))
 }
 
@@ -162,7 +164,7 @@ mod tests {
     use super::*;
     use classifier::Architecture;
 
-    use crate::state::{collect, seeded};
+    use crate::state::collect;
 
     /// What is kept of a widened network gives the first logits of the widened one.
     #[test]
