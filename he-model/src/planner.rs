@@ -269,6 +269,7 @@ fn is_roomy(graph: &Graph, plan: &Plan) -> bool {
     few_digits(plan) && graph.nodes().iter().all(|n| n.shape().len() <= plan.packing.slots)
 }
 
+/// Whether a plan with a prime each for weights and masks is slower than [`PRECISE_TIME`] allows; both in seconds.
 fn is_too_slow(precise: f64, shared: f64) -> bool {
     let (times, more) = PRECISE_TIME;
     precise > (times * shared).max(shared + more)
@@ -362,6 +363,7 @@ struct Attempt {
     fits: bool,
 }
 
+/// Packs, and takes the fewest keys within the budget that cost at most [`KEYS_TIME`] of the fastest choice.
 fn attempt(
     graph: &Graph,
     options: &PlanOptions,
