@@ -1,10 +1,12 @@
 //! The inner loops, and the only place with `unsafe`.
 //!
 //! Every kernel is one plain Rust body, compiled three times: for AVX-512, for AVX2 and for the target's baseline, and chosen at run time.
-//! The heaviest have a second, hand-written body for AVX-512 in [`avx512`]. Residues are exact, so all give the same
+//! The heaviest have hand-written bodies as well, in [`avx512`] and [`avx2`]. Residues are exact, so all give the same
 //! bits. `unsafe` only appears where a body compiled for an instruction set is entered, after the processor was asked for it,
 //! and where a vector is loaded or stored.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 
@@ -13,8 +15,7 @@ use std::sync::OnceLock;
 use crate::arith::Modulus;
 use crate::galois::{Moves, Permutation};
 
-/// Instruction sets that kernels are compiled for.
-/// Instruction sets, from the least to the most.
+/// Instruction sets that kernels are compiled for, from the least to the most.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Isa {
     Baseline,
@@ -234,8 +235,11 @@ kernels! {
     }
 
     fn portable_permute(out: &mut [u32], a: &[u32], permutation: &Permutation) {
-        for (x, &i) in out.iter_mut().zip(permutation.sources()) {
-            *x = a[i as usize];
+        for (out, (run, pattern)) in out.chunks_exact_mut(Permutation::RUN).zip(permutation.sources()) {
+            let run = &a[run * Permutation::RUN..][..Permutation::RUN];
+            for (x, &i) in out.iter_mut().zip(pattern) {
+                *x = run[i as usize % Permutation::RUN];
+            }
         }
     }
 
@@ -283,9 +287,9 @@ kernels! {
             let addend = addend.map(|(c, f)| (&c[at..at + size], f));
             portable_inner_product(&mut sums[..size], &a_rows, &b_rows, addend, m);
             for (i, sums) in sums[..size].chunks_exact(Permutation::RUN).enumerate() {
-                let target = moves.target(at / Permutation::RUN + i) * Permutation::RUN;
-                let sources = &moves.sources()[target..target + Permutation::RUN];
-                for (x, &source) in out[target..target + Permutation::RUN].iter_mut().zip(sources) {
+                let (target, pattern) = moves.target(at / Permutation::RUN + i);
+                let out = &mut out[target * Permutation::RUN..][..Permutation::RUN];
+                for (x, &source) in out.iter_mut().zip(pattern) {
                     *x = sums[source as usize % Permutation::RUN];
                 }
             }
@@ -395,21 +399,24 @@ kernels! {
     }
 }
 
-macro_rules! prefer_avx512 {
+macro_rules! prefer_by_hand {
     ($( $(#[$doc:meta])* fn $name:ident / $portable:ident ($($arg:ident: $type:ty),* $(,)?) )*) => { $(
         $(#[$doc])*
         pub(crate) fn $name($($arg: $type),*) {
             #[cfg(target_arch = "x86_64")]
-            if isa() == Isa::Avx512 {
+            match isa() {
                 // SAFETY: the processor was just found to have every feature that this copy is compiled for.
-                return unsafe { avx512::$name($($arg),*) };
+                Isa::Avx512 => return unsafe { avx512::$name($($arg),*) },
+                // SAFETY: the processor was just found to have AVX2.
+                Isa::Avx2 => return unsafe { avx2::$name($($arg),*) },
+                Isa::Baseline => {}
             }
             $portable($($arg),*);
         }
     )* };
 }
 
-prefer_avx512! {
+prefer_by_hand! {
     /// out = sum_j a_j b_j 2^-32 + c f 2^-32: with the b_j and f in Montgomery form, the inner product and an addend (c, f).
     fn inner_product / portable_inner_product(
         out: &mut [u32], a: &[&[u32]], b: &[&[u32]], addend: Option<(&[u32], u32)>, m: Modulus,

@@ -25,7 +25,7 @@ use crate::parameters::{KeyShape, MAX_DIGITS, Parameters};
 use crate::poly::{Evaluation, Poly};
 
 /// Limbs that one task converts and transforms: they share the loads of the source residues.
-const GROUP: usize = 4;
+const GROUP: usize = 8;
 
 /// The digits of a polynomial, each modulo q_0 .. q_l and the special primes of the shape.
 pub(crate) struct Decomposition {

@@ -14,7 +14,7 @@ use crate::arith::Modulus;
 use crate::galois::{Moves, Permutation};
 
 /// Residues in a vector.
-const WIDTH: usize = 16;
+const WIDTH: usize = Permutation::RUN;
 /// Targets of a conversion whose sums stay in registers together.
 const TARGETS: usize = 4;
 /// Sources of a conversion before the first reduction of a sum: 16 p 2^30 = 4 p 2^32.
@@ -157,11 +157,10 @@ pub(super) fn rotated_inner_product(
 ) {
     let lanes = Lanes::new(m);
     let out = out.as_chunks_mut::<WIDTH>().0;
-    let indices = moves.sources().as_chunks::<WIDTH>().0;
     for at in 0..out.len() {
         let sum = inner_product_vector(at, a, b, addend, lanes);
-        let target = moves.target(at);
-        store(&mut out[target], _mm512_permutexvar_epi32(load(&indices[target]), sum));
+        let (target, pattern) = moves.target(at);
+        store(&mut out[target], _mm512_permutexvar_epi32(load(pattern), sum));
     }
 }
 
@@ -198,16 +197,12 @@ pub(super) fn weighted_sum(out: &mut [u32], terms: &[(&[u32], Factors)], m: Modu
     }
 }
 
-/// In evaluation order an automorphism sends aligned runs of sixteen to such runs: i and i + t, t < 16, differ in the top four bits of the
-/// exponent only, and multiplying by g leaves the lower bits of both equal. So a vector is gathered from one vector.
+/// A run of a permutation is one vector here.
 #[target_feature(enable = "avx512f")]
 pub(super) fn permute(out: &mut [u32], a: &[u32], permutation: &Permutation) {
     let sources = a.as_chunks::<WIDTH>().0;
-    let permutation = permutation.sources().as_chunks::<WIDTH>().0;
-    for (out, indices) in out.as_chunks_mut::<WIDTH>().0.iter_mut().zip(permutation) {
-        let source = &sources[indices[0] as usize / WIDTH];
-        // The instruction takes the low four bits of each index.
-        store(out, _mm512_permutexvar_epi32(load(indices), load(source)));
+    for (out, (run, pattern)) in out.as_chunks_mut::<WIDTH>().0.iter_mut().zip(permutation.sources()) {
+        store(out, _mm512_permutexvar_epi32(load(pattern), load(&sources[run])));
     }
 }
 

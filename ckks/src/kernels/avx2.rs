@@ -1,0 +1,330 @@
+//! The heaviest loops in AVX2: eight residues a vector, sums of 64-bit products in two vectors, of the even and of the odd lanes.
+//!
+//! AVX2 has no smaller of two 64-bit words, so a sum is lowered by its upper 32 bits alone: taking a multiple of q 2^32 away leaves the lower
+//! half as it is. Products of residues are below q^2 < q 2^30, so sixteen fit into a word, and twelve beside a reduced sum.
+//! The results are the same residues as those of the portable bodies.
+
+use std::arch::x86_64::{
+    __m256i, _mm256_add_epi32, _mm256_add_epi64, _mm256_blend_epi32, _mm256_loadu_si256,
+    _mm256_maskload_epi32, _mm256_min_epu32, _mm256_mul_epu32, _mm256_permutevar8x32_epi32,
+    _mm256_set1_epi32, _mm256_set1_epi64x, _mm256_setzero_si256, _mm256_srli_epi64, _mm256_storeu_si256,
+    _mm256_sub_epi32, _mm256_sub_epi64,
+};
+
+use super::{Factors, Target};
+use crate::arith::Modulus;
+use crate::galois::{Moves, Pattern, Permutation};
+
+/// Residues in a vector.
+const WIDTH: usize = 8;
+/// Vectors of a sum that stay in registers together.
+const VECTORS: usize = Permutation::RUN / WIDTH;
+/// Targets of a conversion whose sums stay in registers together.
+const TARGETS: usize = 4;
+/// Products before the first reduction of a sum: 16 q 2^30 = 4 q 2^32.
+const FIRST_PRODUCTS: usize = 16;
+/// Products between later reductions: the reduced sum, below q 2^32, and 12 q 2^30.
+const NEXT_PRODUCTS: usize = 12;
+/// Mask of the odd 32-bit lanes.
+const ODD: i32 = 0b1010_1010;
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn load(words: &[u32; WIDTH]) -> __m256i {
+    // SAFETY: the array has the 32 bytes that are read, and the load needs no alignment.
+    unsafe { _mm256_loadu_si256(words.as_ptr().cast()) }
+}
+
+/// At most eight words, the rest zero.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn load_some(words: &[u32]) -> __m256i {
+    let mut mask = [0; WIDTH];
+    for m in mask.iter_mut().take(words.len()) {
+        *m = u32::MAX;
+    }
+    // SAFETY: only the words of the slice, at most eight of them, are read: the mask leaves the others out.
+    unsafe { _mm256_maskload_epi32(words.as_ptr().cast(), load(&mask)) }
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn store(words: &mut [u32; WIDTH], v: __m256i) {
+    // SAFETY: the array has the 32 bytes that are written, and the store needs no alignment.
+    unsafe { _mm256_storeu_si256(words.as_mut_ptr().cast(), v) }
+}
+
+/// A sum of products: of the even lanes, and of the odd ones.
+type Sum = [__m256i; 2];
+
+/// Constants of one prime in all lanes.
+#[derive(Clone, Copy)]
+struct Lanes {
+    q: __m256i,
+    inverse: __m256i,
+    radix_squared: __m256i,
+}
+
+impl Lanes {
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn new(m: Modulus) -> Self {
+        Self {
+            q: _mm256_set1_epi32(m.value() as i32),
+            inverse: _mm256_set1_epi32(m.inverse() as i32),
+            radix_squared: _mm256_set1_epi32(m.radix_squared() as i32),
+        }
+    }
+
+    /// A sum below 4 q 2^32 to one below q 2^32.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn lower(self, sum: Sum) -> Sum {
+        let q = _mm256_blend_epi32::<ODD>(_mm256_setzero_si256(), self.q);
+        let double = _mm256_add_epi32(q, q);
+        sum.map(|s| {
+            let s = _mm256_min_epu32(s, _mm256_sub_epi32(s, double));
+            _mm256_min_epu32(s, _mm256_sub_epi32(s, q))
+        })
+    }
+
+    /// The eight residues s 2^-32 of sums below q 2^32: s - lo(s) q^-1 q is a multiple of 2^32, its upper half above -q and below q.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn reduce(self, sum: Sum) -> __m256i {
+        let [even, odd] = sum.map(|s| {
+            _mm256_sub_epi64(s, _mm256_mul_epu32(_mm256_mul_epu32(s, self.inverse), self.q))
+        });
+        let t = _mm256_blend_epi32::<ODD>(_mm256_srli_epi64::<32>(even), odd);
+        _mm256_min_epu32(t, _mm256_add_epi32(t, self.q))
+    }
+
+    /// The residues x 2^64 2^-32.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn to_montgomery(self, x: __m256i) -> __m256i {
+        self.reduce(multiply_add([_mm256_setzero_si256(); 2], x, self.radix_squared))
+    }
+}
+
+/// sum + a b, lane by lane.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn multiply_add(sum: Sum, a: __m256i, b: __m256i) -> Sum {
+    let (a_odd, b_odd) = (_mm256_srli_epi64::<32>(a), _mm256_srli_epi64::<32>(b));
+    [
+        _mm256_add_epi64(sum[0], _mm256_mul_epu32(a, b)),
+        _mm256_add_epi64(sum[1], _mm256_mul_epu32(a_odd, b_odd)),
+    ]
+}
+
+/// sum + a f, lane by lane, with the same f in all lanes.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn multiply_add_one(sum: Sum, a: __m256i, f: __m256i) -> Sum {
+    [
+        _mm256_add_epi64(sum[0], _mm256_mul_epu32(a, f)),
+        _mm256_add_epi64(sum[1], _mm256_mul_epu32(_mm256_srli_epi64::<32>(a), f)),
+    ]
+}
+
+/// Run `at` of an inner product and its addend.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn inner_product_run(
+    at: usize,
+    a: &[&[u32]],
+    b: &[&[u32]],
+    addend: Option<(&[u32], u32)>,
+    lanes: Lanes,
+) -> [__m256i; VECTORS] {
+    let run = |row: &[u32]| {
+        let run = row.as_chunks::<WIDTH>().0.as_chunks::<VECTORS>().0[at];
+        [load(&run[0]), load(&run[1])]
+    };
+    let mut sums = [[_mm256_setzero_si256(); 2]; VECTORS];
+    let mut left = FIRST_PRODUCTS;
+    if let Some((c, f)) = addend {
+        let f = _mm256_set1_epi32(f as i32);
+        for (sum, c) in sums.iter_mut().zip(run(c)) {
+            *sum = multiply_add_one(*sum, c, f);
+        }
+        left -= 1;
+    }
+    for (a, b) in a.iter().zip(b) {
+        if left == 0 {
+            sums = sums.map(|s| lanes.lower(s));
+            left = NEXT_PRODUCTS;
+        }
+        for ((sum, a), b) in sums.iter_mut().zip(run(a)).zip(run(b)) {
+            *sum = multiply_add(*sum, a, b);
+        }
+        left -= 1;
+    }
+    sums.map(|s| lanes.reduce(lanes.lower(s)))
+}
+
+#[target_feature(enable = "avx2")]
+pub(super) fn inner_product(
+    out: &mut [u32],
+    a: &[&[u32]],
+    b: &[&[u32]],
+    addend: Option<(&[u32], u32)>,
+    m: Modulus,
+) {
+    let lanes = Lanes::new(m);
+    for (at, out) in out.as_chunks_mut::<WIDTH>().0.as_chunks_mut::<VECTORS>().0.iter_mut().enumerate() {
+        for (out, sum) in out.iter_mut().zip(inner_product_run(at, a, b, addend, lanes)) {
+            store(out, sum);
+        }
+    }
+}
+
+/// Reads in order, so that the key streams, and stores each run where the automorphism sends it.
+#[target_feature(enable = "avx2")]
+pub(super) fn rotated_inner_product(
+    out: &mut [u32],
+    a: &[&[u32]],
+    b: &[&[u32]],
+    addend: Option<(&[u32], u32)>,
+    moves: Moves<'_>,
+    m: Modulus,
+) {
+    let lanes = Lanes::new(m);
+    let out = out.as_chunks_mut::<WIDTH>().0.as_chunks_mut::<VECTORS>().0;
+    for at in 0..out.len() {
+        let sums = inner_product_run(at, a, b, addend, lanes);
+        let (target, pattern) = moves.target(at);
+        store_permuted(&mut out[target], sums, pattern);
+    }
+}
+
+/// What holds for runs of sixteen holds for those of eight: each half of a run comes from one half of another.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn store_permuted(out: &mut [[u32; WIDTH]; VECTORS], [low, high]: [__m256i; VECTORS], pattern: &Pattern) {
+    let crossed = pattern[0] as usize >= WIDTH;
+    let halves = if crossed { [high, low] } else { [low, high] };
+    for ((out, half), pattern) in out.iter_mut().zip(halves).zip(pattern.as_chunks::<WIDTH>().0) {
+        // The instruction takes the low three bits of each index.
+        store(out, _mm256_permutevar8x32_epi32(half, load(pattern)));
+    }
+}
+
+#[target_feature(enable = "avx2")]
+pub(super) fn permute(out: &mut [u32], a: &[u32], permutation: &Permutation) {
+    let sources = a.as_chunks::<WIDTH>().0.as_chunks::<VECTORS>().0;
+    let out = out.as_chunks_mut::<WIDTH>().0.as_chunks_mut::<VECTORS>().0;
+    for (out, (run, pattern)) in out.iter_mut().zip(permutation.sources()) {
+        let [low, high] = &sources[run];
+        store_permuted(out, [load(low), load(high)], pattern);
+    }
+}
+
+#[target_feature(enable = "avx2")]
+pub(super) fn weighted_sum(out: &mut [u32], terms: &[(&[u32], Factors)], m: Modulus) {
+    let lanes = Lanes::new(m);
+    // For runs of 2^k < 8 positions: lane i takes value i >> k.
+    let spread = [0, 1, 2].map(|k| load(&std::array::from_fn(|i| (i >> k) as u32)));
+    for (at, out) in out.as_chunks_mut::<WIDTH>().0.as_chunks_mut::<VECTORS>().0.iter_mut().enumerate() {
+        let first = at * VECTORS * WIDTH;
+        let mut sums = [[_mm256_setzero_si256(); 2]; VECTORS];
+        let mut left = FIRST_PRODUCTS;
+        for (a, factors) in terms {
+            if left == 0 {
+                sums = sums.map(|s| lanes.lower(s));
+                left = NEXT_PRODUCTS;
+            }
+            left -= 1;
+            let a = &a.as_chunks::<WIDTH>().0.as_chunks::<VECTORS>().0[at];
+            match factors {
+                Factors::Runs(f, log_run) if 1 << log_run >= VECTORS * WIDTH => {
+                    let f = _mm256_set1_epi32(f[first >> log_run] as i32);
+                    for (sum, a) in sums.iter_mut().zip(a) {
+                        *sum = multiply_add_one(*sum, load(a), f);
+                    }
+                }
+                Factors::Runs(f, log_run) => {
+                    for (v, (sum, a)) in sums.iter_mut().zip(a).enumerate() {
+                        let f = &f[(first + v * WIDTH) >> log_run..];
+                        let f = match spread.get(*log_run as usize) {
+                            Some(&spread) => {
+                                _mm256_permutevar8x32_epi32(load_some(&f[..WIDTH >> log_run]), spread)
+                            }
+                            None => _mm256_set1_epi32(f[0] as i32),
+                        };
+                        *sum = multiply_add(*sum, load(a), f);
+                    }
+                }
+                Factors::Each(f) => {
+                    let f = &f.as_chunks::<WIDTH>().0.as_chunks::<VECTORS>().0[at];
+                    for ((sum, a), f) in sums.iter_mut().zip(a).zip(f) {
+                        *sum = multiply_add(*sum, load(a), load(f));
+                    }
+                }
+            }
+        }
+        for (out, sum) in out.iter_mut().zip(sums) {
+            store(out, lanes.to_montgomery(lanes.reduce(lanes.lower(sum))));
+        }
+    }
+}
+
+/// One block of a conversion: `gathered` holds `size` entries of each source, and of the quotients last.
+#[target_feature(enable = "avx2")]
+pub(super) fn convert_block(
+    out: &mut [u32],
+    (n, at): (usize, usize),
+    gathered: &[u32],
+    size: usize,
+    targets: &[Target],
+) {
+    for (out, targets) in out.chunks_mut(TARGETS * n).zip(targets.chunks(TARGETS)) {
+        match targets {
+            [a, b, c, d] => convert_targets(out, (n, at), gathered, size, [a, b, c, d]),
+            _ => {
+                for (out, target) in out.chunks_exact_mut(n).zip(targets) {
+                    convert_targets(out, (n, at), gathered, size, [target]);
+                }
+            }
+        }
+    }
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn convert_targets<const T: usize>(
+    out: &mut [u32],
+    (n, at): (usize, usize),
+    gathered: &[u32],
+    size: usize,
+    targets: [&Target; T],
+) {
+    let lanes = targets.map(|t| Lanes::new(t.modulus));
+    let sources = gathered.len() / size;
+    let vectors = gathered.as_chunks::<WIDTH>().0;
+    let step = size / WIDTH;
+    for i in 0..step {
+        let mut sums = [[_mm256_setzero_si256(); 2]; T];
+        let (mut next, mut left) = (0, FIRST_PRODUCTS);
+        while next < sources {
+            let end = sources.min(next + left);
+            for j in next..end {
+                let y = load(&vectors[j * step + i]);
+                let y_odd = _mm256_srli_epi64::<32>(y);
+                for (sum, target) in sums.iter_mut().zip(targets) {
+                    let f = _mm256_set1_epi64x(i64::from(target.factors[j]));
+                    sum[0] = _mm256_add_epi64(sum[0], _mm256_mul_epu32(y, f));
+                    sum[1] = _mm256_add_epi64(sum[1], _mm256_mul_epu32(y_odd, f));
+                }
+            }
+            for (sum, lanes) in sums.iter_mut().zip(lanes) {
+                *sum = lanes.lower(*sum);
+            }
+            (next, left) = (end, NEXT_PRODUCTS);
+        }
+        for ((out, sum), lanes) in out.chunks_exact_mut(n).zip(sums).zip(lanes) {
+            store(&mut out[at..at + size].as_chunks_mut::<WIDTH>().0[i], lanes.reduce(sum));
+        }
+    }
+}
