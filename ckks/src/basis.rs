@@ -57,8 +57,8 @@ impl Conversion {
         blocks.par_chunks_exact_mut(rows * size).with_min_len(TASK).enumerate().for_each(|(b, block)| {
             let (y, v) = block.split_at_mut(sources * size);
             for (i, row) in y.chunks_exact_mut(size).enumerate() {
-                row.copy_from_slice(&residues[i * n + b * size..][..size]);
-                kernels::scale(row, self.weights[i], self.sources[i]);
+                let residues = &residues[i * n + b * size..][..size];
+                kernels::scale_into(row, residues, self.weights[i], self.sources[i]);
             }
             kernels::conversion_quotient(v, y, &self.reciprocals);
         });

@@ -121,11 +121,6 @@ impl Permutation {
         self.sources.iter().map(|run| (run.at as usize, &self.patterns[run.pattern as usize % Self::RUN]))
     }
 
-    /// The moves of all positions.
-    pub(crate) fn whole(&self) -> Moves<'_> {
-        Moves { patterns: &self.patterns, targets: &self.targets, first_target: 0, from: 0 }
-    }
-
     /// The moves into positions `at .. at + size`, for a power of two from [`Self::RUN`] on and a multiple of it.
     pub(crate) fn block(&self, at: usize, size: usize) -> Moves<'_> {
         let (first_target, runs) = (at / Self::RUN, size / Self::RUN);

@@ -24,8 +24,11 @@ use crate::kernels::{self, Target};
 use crate::parameters::{KeyShape, MAX_DIGITS, Parameters};
 use crate::poly::{Evaluation, Poly};
 
-/// Limbs that one task converts and transforms: they share the loads of the source residues.
-const GROUP: usize = 8;
+/// Limbs that one task converts and transforms at most.
+const LARGEST_GROUP: usize = 8;
+
+/// Positions of both halves of an inner product that are made before the next: the digits are read from memory once.
+const BLOCK: usize = 4096;
 
 /// The digits of a polynomial, each modulo q_0 .. q_l and the special primes of the shape.
 pub(crate) struct Decomposition {
@@ -75,8 +78,7 @@ pub(crate) fn raise(p: &Parameters, c: &Poly<Evaluation>, special: usize) -> Pol
     out.data_mut().par_chunks_exact_mut(n).enumerate().for_each(|(i, row)| {
         if i < limbs {
             let m = p.table(limbs, i).modulus;
-            row.copy_from_slice(c.limb(i));
-            kernels::scale(row, m.to_montgomery(special_product(p, special, i)), m);
+            kernels::scale_into(row, c.limb(i), m.to_montgomery(special_product(p, special, i)), m);
         } else {
             row.fill(0);
         }
@@ -84,23 +86,10 @@ pub(crate) fn raise(p: &Parameters, c: &Poly<Evaluation>, special: usize) -> Pol
     out
 }
 
-/// Converts into the limbs of `out`, the first of which is limb `first` of a polynomial with `limbs` chain limbs, and transforms them.
-fn convert_limbs(
-    p: &Parameters,
-    (limbs, first): (usize, usize),
-    out: &mut [u32],
-    conversion: &Conversion,
-    prepared: &Prepared,
-) {
-    let n = p.ring_degree();
-    out.par_chunks_mut(GROUP * n).enumerate().for_each(|(group, out)| {
-        let first = first + group * GROUP;
-        let targets = targets(p, (limbs, first), out.len() / n, conversion);
-        prepared.convert(out, &targets);
-        for (i, limb) in out.chunks_exact_mut(n).enumerate() {
-            p.table(limbs, first + i).transform(n).forward(limb);
-        }
-    });
+/// How many of `limbs` limbs one task converts and transforms: enough to share the loads of the source residues, and few enough that the
+/// threads end together.
+fn group(limbs: usize) -> usize {
+    limbs.div_ceil(4 * rayon::current_num_threads()).clamp(1, LARGEST_GROUP)
 }
 
 /// The constants of a conversion into `count` primes from `first` on.
@@ -122,32 +111,56 @@ fn left_out(p: &Parameters, special: usize, i: usize) -> u32 {
 /// Cuts `c` over the special primes that are left out into digits and raises each to the others (ModUp).
 pub(crate) fn decompose(p: &Parameters, c: &Poly<Evaluation>, shape: KeyShape) -> Decomposition {
     let (n, limbs) = (c.degree(), c.limbs());
-    let mut divided = Buffer::copy_of(c.data());
-    if shape.special < p.special_primes() {
-        divided.par_chunks_exact_mut(n).enumerate().for_each(|(i, limb)| {
+    let range = |digit: usize| digit * shape.digit_limbs..limbs.min((digit + 1) * shape.digit_limbs);
+    let mut digits: Vec<Poly<Evaluation>> = (0..limbs.div_ceil(shape.digit_limbs))
+        .map(|_| Poly::scratch(p, limbs, shape.special))
+        .collect();
+    // Each digit's own limbs are those of c over the primes that are left out, and what it raises comes from their coefficients.
+    let mut coefficients = Buffer::scratch(limbs * n);
+    let own = digits.iter_mut().enumerate().flat_map(|(digit, d)| {
+        let range = range(digit);
+        d.data_mut()[range.start * n..range.end * n].chunks_exact_mut(n)
+    });
+    let rows: Vec<_> = own.zip(coefficients.chunks_exact_mut(n)).collect();
+    rows.into_par_iter().enumerate().for_each(|(i, (own, y))| {
+        if shape.special < p.special_primes() {
             let m = p.table(limbs, i).modulus;
             let inverse = m.invert(left_out(p, shape.special, i));
-            kernels::scale(limb, m.to_montgomery(inverse), m);
-        });
+            kernels::scale_into(own, c.limb(i), m.to_montgomery(inverse), m);
+        } else {
+            own.copy_from_slice(c.limb(i));
+        }
+        y.copy_from_slice(own);
+        p.table(limbs, i).transform(n).inverse_scaled(y);
+    });
+    let sources: Vec<(Conversion, Prepared)> = (0..digits.len())
+        .map(|digit| {
+            let range = range(digit);
+            let moduli = range.clone().map(|i| p.table(limbs, i).modulus).collect();
+            let conversion = Conversion::new(moduli, n as u32);
+            let prepared = conversion.prepare(&coefficients[range.start * n..range.end * n], n);
+            (conversion, prepared)
+        })
+        .collect();
+    let group = group(limbs + shape.special);
+    let mut tasks = Vec::new();
+    for ((digit, d), source) in digits.iter_mut().enumerate().zip(&sources) {
+        let range = range(digit);
+        let (head, rest) = d.data_mut().split_at_mut(range.start * n);
+        let tail = &mut rest[range.len() * n..];
+        for (first, limbs) in [(0, head), (range.end, tail)] {
+            let starts = (first..).step_by(group);
+            tasks.extend(starts.zip(limbs.chunks_mut(group * n)).map(|(first, out)| (first, out, source)));
+        }
     }
-    let mut y = Buffer::copy_of(&divided);
-    y.par_chunks_exact_mut(n).enumerate().for_each(|(i, limb)| {
-        p.table(limbs, i).transform(n).inverse_scaled(limb);
+    tasks.into_par_iter().with_max_len(1).for_each(|(first, out, (conversion, prepared))| {
+        let targets = targets(p, (limbs, first), out.len() / n, conversion);
+        prepared.convert(out, &targets);
+        for (i, limb) in out.chunks_exact_mut(n).enumerate() {
+            p.table(limbs, first + i).transform(n).forward(limb);
+        }
     });
-    let digits = (0..limbs).step_by(shape.digit_limbs).map(|start| {
-        let range = start..limbs.min(start + shape.digit_limbs);
-        let moduli = range.clone().map(|i| p.table(limbs, i).modulus).collect();
-        let conversion = Conversion::new(moduli, n as u32);
-        let prepared = conversion.prepare(&y[range.start * n..range.end * n], n);
-        let mut digit = Poly::scratch(p, limbs, shape.special);
-        let (head, rest) = digit.data_mut().split_at_mut(range.start * n);
-        let (own, tail) = rest.split_at_mut(range.len() * n);
-        own.copy_from_slice(&divided[range.start * n..range.end * n]);
-        convert_limbs(p, (limbs, 0), head, &conversion, &prepared);
-        convert_limbs(p, (limbs, range.end), tail, &conversion, &prepared);
-        digit
-    });
-    Decomposition { shape, digits: digits.collect() }
+    Decomposition { shape, digits }
 }
 
 impl Decomposition {
@@ -168,23 +181,31 @@ impl Decomposition {
         out: [&mut [u32]; 2],
     ) {
         let rows = addends.map(|a| a.limb(p, (self.limbs(), i), self.shape));
-        self.positions(p, key, i, rows, permutation.map(Permutation::whole), out);
+        let block = BLOCK.min(p.ring_degree());
+        let [u0, u1] = out;
+        let blocks = u0.chunks_exact_mut(block).zip(u1.chunks_exact_mut(block));
+        for (at, (u0, u1)) in blocks.enumerate() {
+            let at = at * block;
+            let moves = permutation.map(|to| to.block(at, block));
+            self.positions(p, key, i, rows, (at, moves), [u0, u1]);
+        }
     }
 
-    /// As [`Self::limb`], for those positions of a limb that `moves` names, or all; addends are limbs with their factors.
+    /// As [`Self::limb`], for the positions from `at` on, to which `moves` brings values if there is a permutation; addends are
+    /// limbs with their factors.
     pub(crate) fn positions(
         &self,
         p: &Parameters,
         key: &SwitchingKey,
         i: usize,
         addends: [Option<(&[u32], u32)>; 2],
-        moves: Option<Moves<'_>>,
+        (at, moves): (usize, Option<Moves<'_>>),
         out: [&mut [u32]; 2],
     ) {
         let limbs = self.limbs();
         let key_limb = if i < limbs { i } else { key.limbs() + i - limbs };
         let m = p.table(limbs, i).modulus;
-        let from = moves.map_or(0..p.ring_degree(), |m| m.from());
+        let from = moves.map_or(at..at + out[0].len(), |m| m.from());
         let (mut digits, mut keys) = ([&[][..]; MAX_DIGITS], [&[][..]; MAX_DIGITS]);
         let count = self.digits.len();
         for (row, digit) in digits.iter_mut().zip(&self.digits) {
@@ -287,19 +308,20 @@ fn divide<const H: usize>(
     let count = divided.first().map_or(0, |d| d.len() / n);
     let moduli = (kept..kept + count).map(|i| p.table(limbs, i).modulus).collect();
     let conversion = Conversion::new(moduli, n as u32);
-    let prepared = divided.map(|residues| {
-        residues.par_chunks_exact_mut(n).enumerate().for_each(|(i, limb)| {
-            p.table(limbs, kept + i).transform(n).inverse_scaled(limb);
-        });
-        conversion.prepare(residues, n)
+    let mut divided = divided;
+    let halves = divided.iter_mut().flat_map(|residues| residues.chunks_exact_mut(n).enumerate());
+    halves.collect::<Vec<_>>().into_par_iter().with_max_len(1).for_each(|(i, limb)| {
+        p.table(limbs, kept + i).transform(n).inverse_scaled(limb);
     });
+    let prepared = divided.map(|residues| conversion.prepare(residues, n));
     let mut out = [(); H].map(|()| Poly::scratch(p, kept, 0));
-    let mut chunks = out.each_mut().map(|o| o.data_mut().chunks_mut(GROUP * n));
+    let size = group(kept);
+    let mut chunks = out.each_mut().map(|o| o.data_mut().chunks_mut(size * n));
     let groups: Vec<[&mut [u32]; H]> =
-        (0..kept.div_ceil(GROUP)).map(|_| chunks.each_mut().map(|c| c.next().unwrap_or_default())).collect();
-    groups.into_par_iter().enumerate().for_each(|(group, mut rows)| {
-        let first = group * GROUP;
-        let count = GROUP.min(kept - first);
+        (0..kept.div_ceil(size)).map(|_| chunks.each_mut().map(|c| c.next().unwrap_or_default())).collect();
+    groups.into_par_iter().with_max_len(1).enumerate().for_each(|(group, mut rows)| {
+        let first = group * size;
+        let count = size.min(kept - first);
         let targets = targets(p, (limbs, first), count, &conversion);
         for (out, prepared) in rows.iter_mut().zip(&prepared) {
             prepared.convert(out, &targets);

@@ -210,6 +210,35 @@ impl LinearTransform {
     }
 }
 
+/// One block of positions of both halves of several rotated inputs.
+pub(super) struct Blocks {
+    words: Buffer,
+    block: usize,
+}
+
+impl Blocks {
+    /// Words between blocks: one line of the cache. Blocks a power of two apart would fight for the same lines of the first cache.
+    const GAP: usize = 16;
+
+    pub(super) fn new(inputs: usize, block: usize) -> Self {
+        Self { words: Buffer::scratch(2 * inputs * (block + Self::GAP)), block }
+    }
+
+    /// Both halves of each input.
+    pub(super) fn pairs_mut(&mut self) -> impl Iterator<Item = [&mut [u32]; 2]> {
+        let (block, stride) = (self.block, self.block + Self::GAP);
+        self.words.chunks_exact_mut(2 * stride).map(move |pair| {
+            let (first, second) = pair.split_at_mut(stride);
+            [&mut first[..block], &mut second[..block]]
+        })
+    }
+
+    /// One half of an input.
+    pub(super) fn row(&self, input: usize, half: usize) -> &[u32] {
+        &self.words[(2 * input + half) * (self.block + Self::GAP)..][..self.block]
+    }
+}
+
 /// One giant step's sum, modulo Q_l P.
 pub(super) type Sums = [Poly<Evaluation>; 2];
 
@@ -397,13 +426,13 @@ impl Evaluator {
         if let (Some(key), Some(digits)) = (key, digits) {
             let addend = (i < limbs).then(|| (a.c[0].limb(i), raise));
             let moves = key.permutation.block(at, rows[0].len());
-            digits.positions(p, &key.key, i, [addend, None], Some(moves), rows);
+            digits.positions(p, &key.key, i, [addend, None], (at, Some(moves)), rows);
             return;
         }
         for (row, c) in rows.into_iter().zip(&a.c) {
             if i < limbs {
-                row.copy_from_slice(&c.limb(i)[at..at + row.len()]);
-                kernels::scale(row, raise, p.table(limbs, i).modulus);
+                let c = &c.limb(i)[at..at + row.len()];
+                kernels::scale_into(row, c, raise, p.table(limbs, i).modulus);
             } else {
                 row.fill(0);
             }
@@ -428,20 +457,17 @@ impl Evaluator {
             .map(|(_, terms)| terms.iter().map(|(_, diagonal)| diagonal.limb(p, limbs, i)).collect())
             .collect();
         let block = BLOCK.min(n);
-        let mut rotated = Buffer::scratch(2 * babies.len() * block);
+        let mut rotated = Blocks::new(babies.len(), block);
         for at in (0..n).step_by(block) {
-            for (key, rows) in babies.iter().zip(rotated.chunks_exact_mut(2 * block)) {
-                self.baby_block(a, digits, *key, (limbs, i, raise), at, rows.split_at_mut(block).into());
+            for (key, rows) in babies.iter().zip(rotated.pairs_mut()) {
+                self.baby_block(a, digits, *key, (limbs, i, raise), at, rows);
             }
             for ((sum, (_, terms)), values) in sums.iter_mut().zip(&map.giants).zip(&values) {
                 for (half, out) in sum.iter_mut().enumerate() {
                     let terms: Vec<(&[u32], Factors)> = terms
                         .iter()
                         .zip(values)
-                        .map(|(&(baby, _), values)| {
-                            let row = &rotated[(2 * baby + half) * block..][..block];
-                            (row, values.factors(n, at, block))
-                        })
+                        .map(|(&(baby, _), values)| (rotated.row(baby, half), values.factors(n, at, block)))
                         .collect();
                     kernels::weighted_sum(&mut out[at..at + block], &terms, m);
                 }

@@ -10,8 +10,7 @@ use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 
-use super::linear::{BLOCK, Diagonal, LimbValues, Sums};
-use crate::buffer::Buffer;
+use super::linear::{BLOCK, Blocks, Diagonal, LimbValues, Sums};
 use crate::ciphertext::Ciphertext;
 use crate::error::{Error, Result};
 use crate::evaluation_keys::{EvaluationKeys, GaloisKey};
@@ -264,22 +263,19 @@ impl Evaluator {
             })
             .collect();
         let block = BLOCK.min(n);
-        let mut rotated = Buffer::scratch(2 * chunk.rotated.len() * block);
+        let mut rotated = Blocks::new(chunk.rotated.len(), block);
         let mut part = vec![0u32; block];
         // A block of every rotated input stays in cache for all outputs.
         for at in (0..n).step_by(block) {
-            for ((a, digits, key), rows) in chunk.rotated.iter().zip(rotated.chunks_exact_mut(2 * block)) {
-                self.baby_block(a, *digits, *key, (limbs, i, raise), at, rows.split_at_mut(block).into());
+            for ((a, digits, key), rows) in chunk.rotated.iter().zip(rotated.pairs_mut()) {
+                self.baby_block(a, *digits, *key, (limbs, i, raise), at, rows);
             }
             for (sum, values) in sums.iter_mut().zip(&values) {
                 for (half, out) in sum.iter_mut().enumerate() {
                     let out = &mut out[at..at + block];
                     let terms: Vec<(&[u32], kernels::Factors)> = values
                         .iter()
-                        .map(|(baby, values)| {
-                            let row = &rotated[(2 * baby + half) * block..][..block];
-                            (row, values.factors(n, at, block))
-                        })
+                        .map(|(baby, values)| (rotated.row(*baby, half), values.factors(n, at, block)))
                         .collect();
                     if first {
                         kernels::weighted_sum(out, &terms, m);

@@ -7,18 +7,20 @@
 use std::arch::x86_64::{
     __m256i, _mm256_add_epi32, _mm256_add_epi64, _mm256_blend_epi32, _mm256_loadu_si256,
     _mm256_maskload_epi32, _mm256_min_epu32, _mm256_mul_epu32, _mm256_permutevar8x32_epi32,
-    _mm256_set1_epi32, _mm256_set1_epi64x, _mm256_setzero_si256, _mm256_srli_epi64, _mm256_storeu_si256,
+    _mm256_set1_epi32, _mm256_setzero_si256, _mm256_srli_epi64, _mm256_storeu_si256,
     _mm256_sub_epi32, _mm256_sub_epi64,
 };
 
-use super::{Factors, Target};
+use super::{Factors, LANES, Target};
 use crate::arith::Modulus;
 use crate::galois::{Moves, Pattern, Permutation};
 
 /// Residues in a vector.
 const WIDTH: usize = 8;
-/// Vectors of a sum that stay in registers together.
-const VECTORS: usize = Permutation::RUN / WIDTH;
+/// Vectors of a run of a permutation.
+const RUN: usize = Permutation::RUN / WIDTH;
+/// Vectors of a sum that stay in registers together: two runs.
+const VECTORS: usize = LANES / WIDTH;
 /// Targets of a conversion whose sums stay in registers together.
 const TARGETS: usize = 4;
 /// Products before the first reduction of a sum: 16 q 2^30 = 4 q 2^32.
@@ -52,6 +54,12 @@ fn load_some(words: &[u32]) -> __m256i {
 fn store(words: &mut [u32; WIDTH], v: __m256i) {
     // SAFETY: the array has the 32 bytes that are written, and the store needs no alignment.
     unsafe { _mm256_storeu_si256(words.as_mut_ptr().cast(), v) }
+}
+
+/// Lanes `at` of a row.
+#[inline(always)]
+fn vectors(row: &[u32], at: usize) -> &[[u32; WIDTH]; VECTORS] {
+    &row.as_chunks::<WIDTH>().0.as_chunks::<VECTORS>().0[at]
 }
 
 /// A sum of products: of the even lanes, and of the odd ones.
@@ -128,26 +136,22 @@ fn multiply_add_one(sum: Sum, a: __m256i, f: __m256i) -> Sum {
     ]
 }
 
-/// Run `at` of an inner product and its addend.
+/// Lanes `at` of an inner product and its addend.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn inner_product_run(
+fn inner_product_lanes(
     at: usize,
     a: &[&[u32]],
     b: &[&[u32]],
     addend: Option<(&[u32], u32)>,
     lanes: Lanes,
 ) -> [__m256i; VECTORS] {
-    let run = |row: &[u32]| {
-        let run = row.as_chunks::<WIDTH>().0.as_chunks::<VECTORS>().0[at];
-        [load(&run[0]), load(&run[1])]
-    };
     let mut sums = [[_mm256_setzero_si256(); 2]; VECTORS];
     let mut left = FIRST_PRODUCTS;
     if let Some((c, f)) = addend {
         let f = _mm256_set1_epi32(f as i32);
-        for (sum, c) in sums.iter_mut().zip(run(c)) {
-            *sum = multiply_add_one(*sum, c, f);
+        for (sum, c) in sums.iter_mut().zip(vectors(c, at)) {
+            *sum = multiply_add_one(*sum, load(c), f);
         }
         left -= 1;
     }
@@ -156,8 +160,8 @@ fn inner_product_run(
             sums = sums.map(|s| lanes.lower(s));
             left = NEXT_PRODUCTS;
         }
-        for ((sum, a), b) in sums.iter_mut().zip(run(a)).zip(run(b)) {
-            *sum = multiply_add(*sum, a, b);
+        for ((sum, a), b) in sums.iter_mut().zip(vectors(a, at)).zip(vectors(b, at)) {
+            *sum = multiply_add(*sum, load(a), load(b));
         }
         left -= 1;
     }
@@ -174,7 +178,7 @@ pub(super) fn inner_product(
 ) {
     let lanes = Lanes::new(m);
     for (at, out) in out.as_chunks_mut::<WIDTH>().0.as_chunks_mut::<VECTORS>().0.iter_mut().enumerate() {
-        for (out, sum) in out.iter_mut().zip(inner_product_run(at, a, b, addend, lanes)) {
+        for (out, sum) in out.iter_mut().zip(inner_product_lanes(at, a, b, addend, lanes)) {
             store(out, sum);
         }
     }
@@ -191,18 +195,20 @@ pub(super) fn rotated_inner_product(
     m: Modulus,
 ) {
     let lanes = Lanes::new(m);
-    let out = out.as_chunks_mut::<WIDTH>().0.as_chunks_mut::<VECTORS>().0;
-    for at in 0..out.len() {
-        let sums = inner_product_run(at, a, b, addend, lanes);
-        let (target, pattern) = moves.target(at);
-        store_permuted(&mut out[target], sums, pattern);
+    let out = out.as_chunks_mut::<WIDTH>().0.as_chunks_mut::<RUN>().0;
+    for at in 0..out.len() * RUN / VECTORS {
+        let sums = inner_product_lanes(at, a, b, addend, lanes);
+        for (run, &sums) in sums.as_chunks::<RUN>().0.iter().enumerate() {
+            let (target, pattern) = moves.target(at * VECTORS / RUN + run);
+            store_permuted(&mut out[target], sums, pattern);
+        }
     }
 }
 
 /// What holds for runs of sixteen holds for those of eight: each half of a run comes from one half of another.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn store_permuted(out: &mut [[u32; WIDTH]; VECTORS], [low, high]: [__m256i; VECTORS], pattern: &Pattern) {
+fn store_permuted(out: &mut [[u32; WIDTH]; RUN], [low, high]: [__m256i; RUN], pattern: &Pattern) {
     let crossed = pattern[0] as usize >= WIDTH;
     let halves = if crossed { [high, low] } else { [low, high] };
     for ((out, half), pattern) in out.iter_mut().zip(halves).zip(pattern.as_chunks::<WIDTH>().0) {
@@ -213,8 +219,8 @@ fn store_permuted(out: &mut [[u32; WIDTH]; VECTORS], [low, high]: [__m256i; VECT
 
 #[target_feature(enable = "avx2")]
 pub(super) fn permute(out: &mut [u32], a: &[u32], permutation: &Permutation) {
-    let sources = a.as_chunks::<WIDTH>().0.as_chunks::<VECTORS>().0;
-    let out = out.as_chunks_mut::<WIDTH>().0.as_chunks_mut::<VECTORS>().0;
+    let sources = a.as_chunks::<WIDTH>().0.as_chunks::<RUN>().0;
+    let out = out.as_chunks_mut::<WIDTH>().0.as_chunks_mut::<RUN>().0;
     for (out, (run, pattern)) in out.iter_mut().zip(permutation.sources()) {
         let [low, high] = &sources[run];
         store_permuted(out, [load(low), load(high)], pattern);
@@ -227,7 +233,7 @@ pub(super) fn weighted_sum(out: &mut [u32], terms: &[(&[u32], Factors)], m: Modu
     // For runs of 2^k < 8 positions: lane i takes value i >> k.
     let spread = [0, 1, 2].map(|k| load(&std::array::from_fn(|i| (i >> k) as u32)));
     for (at, out) in out.as_chunks_mut::<WIDTH>().0.as_chunks_mut::<VECTORS>().0.iter_mut().enumerate() {
-        let first = at * VECTORS * WIDTH;
+        let first = at * LANES;
         let mut sums = [[_mm256_setzero_si256(); 2]; VECTORS];
         let mut left = FIRST_PRODUCTS;
         for (a, factors) in terms {
@@ -236,9 +242,9 @@ pub(super) fn weighted_sum(out: &mut [u32], terms: &[(&[u32], Factors)], m: Modu
                 left = NEXT_PRODUCTS;
             }
             left -= 1;
-            let a = &a.as_chunks::<WIDTH>().0.as_chunks::<VECTORS>().0[at];
+            let a = vectors(a, at);
             match factors {
-                Factors::Runs(f, log_run) if 1 << log_run >= VECTORS * WIDTH => {
+                Factors::Runs(f, log_run) if 1 << log_run >= LANES => {
                     let f = _mm256_set1_epi32(f[first >> log_run] as i32);
                     for (sum, a) in sums.iter_mut().zip(a) {
                         *sum = multiply_add_one(*sum, load(a), f);
@@ -257,8 +263,7 @@ pub(super) fn weighted_sum(out: &mut [u32], terms: &[(&[u32], Factors)], m: Modu
                     }
                 }
                 Factors::Each(f) => {
-                    let f = &f.as_chunks::<WIDTH>().0.as_chunks::<VECTORS>().0[at];
-                    for ((sum, a), f) in sums.iter_mut().zip(a).zip(f) {
+                    for ((sum, a), f) in sums.iter_mut().zip(a).zip(vectors(f, at)) {
                         *sum = multiply_add(*sum, load(a), load(f));
                     }
                 }
@@ -282,11 +287,10 @@ pub(super) fn convert_block(
     for (out, targets) in out.chunks_mut(TARGETS * n).zip(targets.chunks(TARGETS)) {
         match targets {
             [a, b, c, d] => convert_targets(out, (n, at), gathered, size, [a, b, c, d]),
-            _ => {
-                for (out, target) in out.chunks_exact_mut(n).zip(targets) {
-                    convert_targets(out, (n, at), gathered, size, [target]);
-                }
-            }
+            [a, b, c] => convert_targets(out, (n, at), gathered, size, [a, b, c]),
+            [a, b] => convert_targets(out, (n, at), gathered, size, [a, b]),
+            [a] => convert_targets(out, (n, at), gathered, size, [a]),
+            _ => {}
         }
     }
 }
@@ -313,7 +317,7 @@ fn convert_targets<const T: usize>(
                 let y = load(&vectors[j * step + i]);
                 let y_odd = _mm256_srli_epi64::<32>(y);
                 for (sum, target) in sums.iter_mut().zip(targets) {
-                    let f = _mm256_set1_epi64x(i64::from(target.factors[j]));
+                    let f = _mm256_set1_epi32(target.factors[j] as i32);
                     sum[0] = _mm256_add_epi64(sum[0], _mm256_mul_epu32(y, f));
                     sum[1] = _mm256_add_epi64(sum[1], _mm256_mul_epu32(y_odd, f));
                 }

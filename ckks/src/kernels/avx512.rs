@@ -218,11 +218,10 @@ pub(super) fn convert_block(
     for (out, targets) in out.chunks_mut(TARGETS * n).zip(targets.chunks(TARGETS)) {
         match targets {
             [a, b, c, d] => convert_targets(out, (n, at), gathered, size, [a, b, c, d]),
-            _ => {
-                for (out, target) in out.chunks_exact_mut(n).zip(targets) {
-                    convert_targets(out, (n, at), gathered, size, [target]);
-                }
-            }
+            [a, b, c] => convert_targets(out, (n, at), gathered, size, [a, b, c]),
+            [a, b] => convert_targets(out, (n, at), gathered, size, [a, b]),
+            [a] => convert_targets(out, (n, at), gathered, size, [a]),
+            _ => {}
         }
     }
 }
