@@ -13,6 +13,9 @@ use crate::kernels::{self, Target};
 
 /// Coefficients whose source residues stay in the first cache while the targets are computed.
 const BLOCK: usize = 256;
+/// Words between the rows of a block: one line of the cache. Rows a power of two apart would fight for the same lines of the first
+/// cache, sixty of them for 32 places.
+const GAP: usize = 16;
 /// Blocks that one task takes at least.
 const TASK: usize = 8;
 
@@ -26,7 +29,7 @@ pub(crate) struct Conversion {
 
 /// The y_i and v of a polynomial, block by block of coefficients: the sources of a block, one after the other, then its quotients.
 ///
-/// The limbs of a polynomial are a power of two apart and would fight for the same lines of the first cache.
+/// The limbs of a polynomial are a power of two apart and would fight for the same lines of the first cache, so rows have a gap.
 pub(crate) struct Prepared {
     blocks: Buffer,
     degree: usize,
@@ -53,14 +56,15 @@ impl Conversion {
     pub(crate) fn prepare(&self, residues: &[u32], n: usize) -> Prepared {
         let (size, sources) = (BLOCK.min(n), self.sources.len());
         let rows = sources + 1;
-        let mut blocks = Buffer::scratch(rows * n);
-        blocks.par_chunks_exact_mut(rows * size).with_min_len(TASK).enumerate().for_each(|(b, block)| {
-            let (y, v) = block.split_at_mut(sources * size);
-            for (i, row) in y.chunks_exact_mut(size).enumerate() {
+        let stride = size + GAP;
+        let mut blocks = Buffer::scratch(rows * stride * (n / size));
+        blocks.par_chunks_exact_mut(rows * stride).with_min_len(TASK).enumerate().for_each(|(b, block)| {
+            let (y, v) = block.split_at_mut(sources * stride);
+            for (i, row) in y.chunks_exact_mut(stride).enumerate() {
                 let residues = &residues[i * n + b * size..][..size];
-                kernels::scale_into(row, residues, self.weights[i], self.sources[i]);
+                kernels::scale_into(&mut row[..size], residues, self.weights[i], self.sources[i]);
             }
-            kernels::conversion_quotient(v, y, &self.reciprocals);
+            kernels::conversion_quotient(&mut v[..size], y, stride, &self.reciprocals);
         });
         Prepared { blocks, degree: n, rows }
     }
@@ -98,8 +102,9 @@ impl Prepared {
     /// The residues modulo several primes, one limb of `out` each.
     pub(crate) fn convert(&self, out: &mut [u32], targets: &[Target]) {
         let size = BLOCK.min(self.degree);
-        for (b, block) in self.blocks.chunks_exact(self.rows * size).enumerate() {
-            kernels::convert_block(out, (self.degree, b * size), block, size, targets);
+        let stride = size + GAP;
+        for (b, block) in self.blocks.chunks_exact(self.rows * stride).enumerate() {
+            kernels::convert_block(out, (self.degree, b * size), block, (size, stride), targets);
         }
     }
 }

@@ -356,14 +356,14 @@ kernels! {
         }
     }
 
-    /// v_t = round(sum_i y_i[t] / q_i), the multiple of the modulus that centres a basis conversion, for the y_i of one block.
-    fn conversion_quotient(v: &mut [u32], y: &[u32], reciprocals: &[f32]) {
-        let size = v.len();
+    /// v_t = round(sum_i y_i[t] / q_i), the multiple of the modulus that centres a basis conversion, for the y_i of one block, the rows
+    /// of which begin `stride` words apart.
+    fn conversion_quotient(v: &mut [u32], y: &[u32], stride: usize, reciprocals: &[f32]) {
         for (block, v) in v.chunks_exact_mut(LANES).enumerate() {
             let at = block * LANES;
             let mut sum = [0.5f32; LANES];
             for (i, &reciprocal) in reciprocals.iter().enumerate() {
-                let y = &y[i * size + at..i * size + at + LANES];
+                let y = &y[i * stride + at..i * stride + at + LANES];
                 for t in 0..LANES {
                     // Residues are below 2^30, so the signed conversion is exact in sign and cheap.
                     sum[t] += y[t] as i32 as f32 * reciprocal;
@@ -375,10 +375,12 @@ kernels! {
         }
     }
 
-    /// One block of a conversion: `gathered` holds `size` entries of each source, and of the quotients last; the block lies at
-    /// `at` in each limb of n.
-    fn portable_convert_block(out: &mut [u32], place: (usize, usize), gathered: &[u32], size: usize, targets: &[Target]) {
-        let (n, at) = place;
+    /// One block of a conversion: `gathered` holds `size` entries of each source, and of the quotients last, in rows that begin `stride`
+    /// words apart, for (size, stride) = `shape`; the block lies at `at` in each limb of n, for (n, at) = `place`.
+    fn portable_convert_block(
+        out: &mut [u32], place: (usize, usize), gathered: &[u32], shape: (usize, usize), targets: &[Target],
+    ) {
+        let ((n, at), (size, stride)) = (place, shape);
         for (out, target) in out.chunks_exact_mut(n).zip(targets) {
             let m = target.modulus;
             let limit = u64::from(m.value()) << 32;
@@ -386,7 +388,7 @@ kernels! {
                 let mut sum = [0u64; LANES];
                 for (group, factors) in target.factors.chunks(LAZY_CONVERSION).enumerate() {
                     for (j, &factor) in factors.iter().enumerate() {
-                        let from = (group * LAZY_CONVERSION + j) * size + i * LANES;
+                        let from = (group * LAZY_CONVERSION + j) * stride + i * LANES;
                         let y = &gathered[from..from + LANES];
                         for t in 0..LANES {
                             sum[t] += u64::from(y[t]) * u64::from(factor);
@@ -436,9 +438,10 @@ prefer_by_hand! {
     fn weighted_sum / portable_weighted_sum(out: &mut [u32], terms: &[(&[u32], Factors)], m: Modulus)
     /// out_i = a_(permutation_i), for the permutation of an automorphism.
     fn permute / portable_permute(out: &mut [u32], a: &[u32], permutation: &Permutation)
-    /// One block of a conversion: `gathered` holds `size` entries of each source, and of the quotients last.
+    /// One block of a conversion: `gathered` holds `size` entries of each source, and of the quotients last, in rows that begin `stride`
+    /// words apart, for (size, stride) = `shape`; the block lies at `at` in each limb of n, for (n, at) = `place`.
     fn convert_block / portable_convert_block(
-        out: &mut [u32], place: (usize, usize), gathered: &[u32], size: usize, targets: &[Target],
+        out: &mut [u32], place: (usize, usize), gathered: &[u32], shape: (usize, usize), targets: &[Target],
     )
 }
 
@@ -551,16 +554,19 @@ mod tests {
                 .collect();
             let y = residues(seed, (1 << 30) - 1, sources * n);
             let v = residues(seed, 64, n);
-            let gathered: Vec<u32> = y.iter().chain(&v).copied().collect();
+            // Rows with a gap between them, the last one too.
+            let stride = n + 16;
+            let rows = y.chunks(n).chain([v.as_slice()]);
+            let gathered: Vec<u32> = rows.flat_map(|row| row.iter().copied().chain([u32::MAX; 16])).collect();
             let mut out = vec![0; count * n];
-            convert_block(&mut out, (n, 0), &gathered, n, &targets);
+            convert_block(&mut out, (n, 0), &gathered, (n, stride), &targets);
             let mut portable = vec![0; count * n];
-            portable_convert_block(&mut portable, (n, 0), &gathered, n, &targets);
+            portable_convert_block(&mut portable, (n, 0), &gathered, (n, stride), &targets);
             prop_assert_eq!(&out, &portable);
             for (limb, target) in out.chunks(n).zip(&targets) {
                 let m = target.modulus;
                 for i in 0..n {
-                    let term = |j: usize| u128::from(gathered[j * n + i]) * u128::from(target.factors[j]);
+                    let term = |j: usize| u128::from(gathered[j * stride + i]) * u128::from(target.factors[j]);
                     let sum: u128 = (0..=sources).map(term).sum();
                     let sum = (sum % u128::from(m.value())) as u32;
                     prop_assert_eq!(m.to_montgomery(limb[i]), sum);

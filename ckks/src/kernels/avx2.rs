@@ -275,21 +275,21 @@ pub(super) fn weighted_sum(out: &mut [u32], terms: &[(&[u32], Factors)], m: Modu
     }
 }
 
-/// One block of a conversion: `gathered` holds `size` entries of each source, and of the quotients last.
+/// One block of a conversion, as [`super::convert_block`] has it.
 #[target_feature(enable = "avx2")]
 pub(super) fn convert_block(
     out: &mut [u32],
     (n, at): (usize, usize),
     gathered: &[u32],
-    size: usize,
+    (size, stride): (usize, usize),
     targets: &[Target],
 ) {
     for (out, targets) in out.chunks_mut(TARGETS * n).zip(targets.chunks(TARGETS)) {
         match targets {
-            [a, b, c, d] => convert_targets(out, (n, at), gathered, size, [a, b, c, d]),
-            [a, b, c] => convert_targets(out, (n, at), gathered, size, [a, b, c]),
-            [a, b] => convert_targets(out, (n, at), gathered, size, [a, b]),
-            [a] => convert_targets(out, (n, at), gathered, size, [a]),
+            [a, b, c, d] => convert_targets(out, (n, at), gathered, (size, stride), [a, b, c, d]),
+            [a, b, c] => convert_targets(out, (n, at), gathered, (size, stride), [a, b, c]),
+            [a, b] => convert_targets(out, (n, at), gathered, (size, stride), [a, b]),
+            [a] => convert_targets(out, (n, at), gathered, (size, stride), [a]),
             _ => {}
         }
     }
@@ -301,14 +301,14 @@ fn convert_targets<const T: usize>(
     out: &mut [u32],
     (n, at): (usize, usize),
     gathered: &[u32],
-    size: usize,
+    (size, stride): (usize, usize),
     targets: [&Target; T],
 ) {
     let lanes = targets.map(|t| Lanes::new(t.modulus));
-    let sources = gathered.len() / size;
+    let sources = gathered.len() / stride;
     let vectors = gathered.as_chunks::<WIDTH>().0;
-    let step = size / WIDTH;
-    for i in 0..step {
+    let step = stride / WIDTH;
+    for i in 0..size / WIDTH {
         let mut sums = [[_mm256_setzero_si256(); 2]; T];
         let (mut next, mut left) = (0, FIRST_PRODUCTS);
         while next < sources {
