@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use he_model::interpret::trace::Trace;
+use he_model::interpret::trace::{Costs, Trace};
 use he_model::{Graph, Plan, SecurityLevel};
 use serde::Serialize;
 
@@ -53,7 +53,7 @@ pub struct Report {
     /// Films that one run takes: those of a batch share the ciphertexts.
     pub films: usize,
     /// Predicted seconds of one thread for a run, however many films it has, from counts of operations and fitted unit costs: an estimate,
-    /// not a promise.
+    /// not a promise, of a processor with AVX-512; [`Costs::AVX2`] is the factor without.
     pub predicted_seconds: f64,
     /// The same, for each film of a full batch.
     pub predicted_seconds_per_film: f64,
@@ -137,10 +137,11 @@ impl fmt::Display for Report {
         };
         writeln!(
             f,
-            "{} evaluation keys: {:.0} MB in memory; predicted time: {:.1} s of one thread{batch} (an estimate)",
+            "{} evaluation keys: {:.0} MB in memory; predicted time: {:.1} s of one thread{batch} (an estimate for AVX-512; AVX2 takes about {} times that)",
             self.key_count,
             self.key_bytes as f64 / 1e6,
-            self.predicted_seconds
+            self.predicted_seconds,
+            Costs::AVX2
         )?;
         writeln!(
             f,

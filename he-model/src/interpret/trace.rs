@@ -1,7 +1,7 @@
 //! The packed program as numbers: operations, levels, keys, and a prediction of time and memory.
 //!
 //! The times are a model of key switches at N = 2^16 on 32-bit limbs (see [`Costs`]), fitted by least squares to the measured layers of LeNet,
-//! ResNet20 and ResNet20 with gates, and scaled to other ring degrees by N log N.
+//! ResNet20 and ResNet20 with gates on a processor with AVX-512, and scaled to other ring degrees by N log N.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -30,6 +30,12 @@ pub struct Costs {
     pub bandwidth: f64,
     /// Sum or product of two limbs in memory, as a new one.
     pub sum: f64,
+}
+
+impl Costs {
+    /// How many times as long a run takes on a processor with AVX2 and without AVX-512: 2.3 to 2.5 for ResNet20, with and without gates, 3.4 for
+    /// LeNet (docs/encrypted-networks.md).
+    pub const AVX2: f64 = 2.4;
 }
 
 impl Default for Costs {
