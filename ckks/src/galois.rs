@@ -67,8 +67,9 @@ impl GaloisElement {
     /// gives the run, from s, and t becomes c + g t mod 16.
     pub(crate) fn permutation(self, degree: usize) -> Permutation {
         let nibble = |x: u32| (x & 15).reverse_bits() >> 28;
-        let patterns =
-            std::array::from_fn(|c| std::array::from_fn(|t| nibble(c as u32 + (self.0 & 15) * nibble(t as u32))));
+        let patterns = std::array::from_fn(|c| {
+            std::array::from_fn(|t| nibble(c as u32 + (self.0 & 15) * nibble(t as u32)))
+        });
         let runs = (degree / Permutation::RUN) as u32;
         let bits = runs.trailing_zeros();
         // A shift by all 32 bits is none of a word: one run alone is its own reverse.

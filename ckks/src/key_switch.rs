@@ -112,9 +112,8 @@ fn left_out(p: &Parameters, special: usize, i: usize) -> u32 {
 pub(crate) fn decompose(p: &Parameters, c: &Poly<Evaluation>, shape: KeyShape) -> Decomposition {
     let (n, limbs) = (c.degree(), c.limbs());
     let range = |digit: usize| digit * shape.digit_limbs..limbs.min((digit + 1) * shape.digit_limbs);
-    let mut digits: Vec<Poly<Evaluation>> = (0..limbs.div_ceil(shape.digit_limbs))
-        .map(|_| Poly::scratch(p, limbs, shape.special))
-        .collect();
+    let mut digits: Vec<Poly<Evaluation>> =
+        (0..limbs.div_ceil(shape.digit_limbs)).map(|_| Poly::scratch(p, limbs, shape.special)).collect();
     // Each digit's own limbs are those of c over the primes that are left out, and what it raises comes from their coefficients.
     let mut coefficients = Buffer::scratch(limbs * n);
     let own = digits.iter_mut().enumerate().flat_map(|(digit, d)| {

@@ -7,8 +7,8 @@
 use std::arch::x86_64::{
     __m256i, _mm256_add_epi32, _mm256_add_epi64, _mm256_blend_epi32, _mm256_loadu_si256,
     _mm256_maskload_epi32, _mm256_min_epu32, _mm256_mul_epu32, _mm256_permutevar8x32_epi32,
-    _mm256_set1_epi32, _mm256_setzero_si256, _mm256_srli_epi64, _mm256_storeu_si256,
-    _mm256_sub_epi32, _mm256_sub_epi64,
+    _mm256_set1_epi32, _mm256_setzero_si256, _mm256_srli_epi64, _mm256_storeu_si256, _mm256_sub_epi32,
+    _mm256_sub_epi64,
 };
 
 use super::{Factors, LANES, Target};
@@ -100,9 +100,8 @@ impl Lanes {
     #[target_feature(enable = "avx2")]
     #[inline]
     fn reduce(self, sum: Sum) -> __m256i {
-        let [even, odd] = sum.map(|s| {
-            _mm256_sub_epi64(s, _mm256_mul_epu32(_mm256_mul_epu32(s, self.inverse), self.q))
-        });
+        let [even, odd] =
+            sum.map(|s| _mm256_sub_epi64(s, _mm256_mul_epu32(_mm256_mul_epu32(s, self.inverse), self.q)));
         let t = _mm256_blend_epi32::<ODD>(_mm256_srli_epi64::<32>(even), odd);
         _mm256_min_epu32(t, _mm256_add_epi32(t, self.q))
     }
