@@ -1,8 +1,8 @@
 //! Adam, with what training here needs of it: state by parameter name, one norm over all gradients.
 //!
 //! Kingma and Ba (2015), algorithm 1, with the maximum of Reddi et al. (2018) as an option and weight decay added
-//! to the gradient, step for step as `torch.optim.Adam`: the bias corrections and the place of epsilon
-//! are PyTorch's. Burn's own optimizer keys its state by parameter ids that differ from one process to the next and
+//! to the gradient, step for step as `torch.optim.Adam`, or decoupled from it (Loshchilov and Hutter 2019), as
+//! `torch.optim.AdamW`: the bias corrections and the place of epsilon are PyTorch's. Burn's own optimizer keys its state by parameter ids that differ from one process to the next and
 //! clips each parameter by itself; here the state carries the names of the weights, so that a
 //! checkpoint resumes exactly.
 
@@ -27,8 +27,12 @@ pub struct AdamConfig {
     pub beta_2: f64,
     /// Added to the denominator (1e-8, as in PyTorch).
     pub epsilon: f64,
-    /// Added to the gradient, times the weight (0).
+    /// Added to the gradient, times the weight (0); see `decoupled`.
     pub weight_decay: f64,
+    /// Whether the decay shrinks weights instead, by `learning rate * weight_decay` a step, past the moments (false). It then
+    /// spares parameters of one dimension (biases, normalisation) and the coefficients of polynomials.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub decoupled: bool,
     /// Whether the denominator uses the largest mean of squares so far (false).
     pub amsgrad: bool,
     /// Gradients longer than this, over all parameters together, are shortened to it (none).
@@ -38,9 +42,20 @@ pub struct AdamConfig {
 
 impl Default for AdamConfig {
     fn default() -> Self {
-        Self { beta_1: 0.9, beta_2: 0.999, epsilon: 1e-8, weight_decay: 0.0, amsgrad: false, clip_norm: None }
+        Self {
+            beta_1: 0.9,
+            beta_2: 0.999,
+            epsilon: 1e-8,
+            weight_decay: 0.0,
+            decoupled: false,
+            amsgrad: false,
+            clip_norm: None,
+        }
     }
 }
+
+/// What polynomials call their coefficients, `[1 or channels, terms]`.
+const COEFFICIENTS: &str = "coefficients";
 
 #[derive(Clone)]
 struct Moments {
@@ -113,6 +128,7 @@ impl Adam {
             gradients,
             path: Vec::new(),
             scale,
+            learning_rate,
             step_size: learning_rate / correction_1,
             correction: correction_2.sqrt(),
         };
@@ -173,6 +189,7 @@ struct Update<'a> {
     gradients: GradientsParams,
     path: Vec<String>,
     scale: f64,
+    learning_rate: f64,
     step_size: f64,
     correction: f64,
 }
@@ -196,14 +213,18 @@ impl ModuleMapper for Update<'_> {
         let mut kept = None;
         let step_size = self.step_size;
         let (scale, correction) = (self.scale, self.correction);
+        let shrinks = D > 1 && self.path.last().is_none_or(|last| last != COEFFICIENTS);
+        let kept_share = if shrinks { 1.0 - self.learning_rate * config.weight_decay } else { 1.0 };
         let param = param.map(|weight| {
             let tracked = weight.is_require_grad();
-            let weight = weight.inner();
+            let mut weight = weight.inner();
             let mut gradient = gradient.inner().reshape([count]);
             if scale != 1.0 {
                 gradient = gradient.mul_scalar(scale);
             }
-            if config.weight_decay != 0.0 {
+            if config.decoupled {
+                weight = weight.mul_scalar(kept_share);
+            } else if config.weight_decay != 0.0 {
                 gradient = gradient + weight.clone().reshape([count]).mul_scalar(config.weight_decay);
             }
             let fresh = gradient.clone().mul_scalar(1.0 - config.beta_1);
@@ -302,6 +323,55 @@ mod tests {
             let found = f64::from(linear.weight.val().into_scalar::<f32>());
             assert!((found - w).abs() < 1e-6, "step {t}: {found} against {w}");
         }
+    }
+
+    /// The same sequence as `torch.optim.AdamW([{"params": [w], "weight_decay": 0.5}, {"params": [b], "weight_decay": 0}], lr=0.1)`
+    /// with w = b = 1 and gradients 2, -1, 0.5 of w and 1 of b, worked out by hand from PyTorch's formula; the values are
+    /// those that PyTorch 2.6 prints.
+    #[test]
+    fn decoupled_decay_follows_pytorch_and_spares_biases() {
+        let (lr, b1, b2, eps, decay) = (0.1, 0.9, 0.999, 1e-8, 0.5);
+        let (mut w, mut m, mut v) = (1f64, 0f64, 0f64);
+        let device = Device::flex().autodiff();
+        let mut linear: Linear = LinearConfig::new(1, 1).init(&device);
+        linear.weight = linear.weight.map(|_| Tensor::<2>::full([1, 1], 1.0, &device).require_grad());
+        linear.bias = linear.bias.map(|b| b.map(|_| Tensor::<1>::full([1], 1.0, &device).require_grad()));
+        let config = AdamConfig { weight_decay: decay, decoupled: true, ..AdamConfig::default() };
+        let mut adam = Adam::new(config);
+        for (t, g, printed) in [(1, 2.0, 0.850_000_024), (2, -1.0, 0.780_866_325), (3, 0.5, 0.707_780_123)] {
+            let x = Tensor::<2>::full([1, 1], g, &device);
+            let loss = linear.forward(x).sum();
+            (linear, _) = adam.step(linear, loss.backward(), lr).unwrap();
+            w *= 1.0 - lr * decay;
+            m = b1 * m + (1.0 - b1) * g;
+            v = b2 * v + (1.0 - b2) * g * g;
+            w -= lr / (1.0 - b1.powi(t)) * m / (v.sqrt() / (1.0 - b2.powi(t)).sqrt() + eps);
+            let found = f64::from(linear.weight.val().into_scalar::<f32>());
+            let bias = f64::from(linear.bias.as_ref().unwrap().val().into_scalar::<f32>());
+            assert!((w - printed).abs() < 1e-6, "step {t}: {w} against {printed}");
+            assert!((found - w).abs() < 1e-6, "step {t}: {found} against {w}");
+            assert!((bias - (1.0 - lr * f64::from(t))).abs() < 1e-6, "step {t}: {bias}");
+        }
+    }
+
+    /// Whatever weight a parameter has, without a gradient that reaches it the decoupled decay alone moves it.
+    #[test]
+    fn decoupled_decay_spares_the_coefficients_of_polynomials() {
+        #[derive(Module, Debug)]
+        struct Small {
+            coefficients: Param<Tensor<2>>,
+            fc: Linear,
+        }
+        let device = Device::flex().autodiff();
+        let ones = || Param::from_tensor(Tensor::<2>::full([1, 1], 1.0, &device));
+        let mut fc: Linear = LinearConfig::new(1, 1).with_bias(false).init(&device);
+        fc.weight = ones();
+        let small = Small { coefficients: ones(), fc };
+        let config = AdamConfig { weight_decay: 0.5, decoupled: true, ..AdamConfig::default() };
+        let nothing = (small.coefficients.val() + small.fc.weight.val()).sum().mul_scalar(0.0);
+        let (small, _) = Adam::new(config).step(small, nothing.backward(), 0.1).unwrap();
+        assert_eq!(small.coefficients.val().into_scalar::<f32>(), 1.0);
+        assert_eq!(small.fc.weight.val().into_scalar::<f32>(), 0.95);
     }
 
     #[test]
