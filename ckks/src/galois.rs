@@ -76,7 +76,8 @@ impl GaloisElement {
         let reverse = |r: u32| if bits == 0 { 0 } else { r.reverse_bits() >> (u32::BITS - bits) };
         let sources: Vec<Run> = (0..runs)
             .map(|run| {
-                let exponent = u64::from(2 * reverse(run) + 1) * u64::from(self.0) & (2 * degree as u64 - 1);
+                let exponent =
+                    (u64::from(2 * reverse(run) + 1) * u64::from(self.0)) & (2 * degree as u64 - 1);
                 let half = (exponent >> 1) as u32;
                 Run { at: reverse(half % runs), pattern: half / runs }
             })

@@ -289,6 +289,7 @@ pub(super) fn convert_block(
             [a, b, c] => convert_targets(out, (n, at), gathered, (size, stride), [a, b, c]),
             [a, b] => convert_targets(out, (n, at), gathered, (size, stride), [a, b]),
             [a] => convert_targets(out, (n, at), gathered, (size, stride), [a]),
+            // A chunk has one target at least and `TARGETS` at most.
             _ => {}
         }
     }
