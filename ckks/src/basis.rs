@@ -8,14 +8,11 @@
 use rayon::prelude::*;
 
 use crate::arith::Modulus;
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, LINE};
 use crate::kernels::{self, Target};
 
 /// Coefficients whose source residues stay in the first cache while the targets are computed.
 const BLOCK: usize = 256;
-/// Words between the rows of a block: one line of the cache. Rows a power of two apart would fight for the same lines of the first
-/// cache, sixty of them for 32 places.
-const GAP: usize = 16;
 /// Blocks that one task takes at least.
 const TASK: usize = 8;
 
@@ -56,7 +53,7 @@ impl Conversion {
     pub(crate) fn prepare(&self, residues: &[u32], n: usize) -> Prepared {
         let (size, sources) = (BLOCK.min(n), self.sources.len());
         let rows = sources + 1;
-        let stride = size + GAP;
+        let stride = size + LINE;
         let mut blocks = Buffer::scratch(rows * stride * (n / size));
         blocks.par_chunks_exact_mut(rows * stride).with_min_len(TASK).enumerate().for_each(|(b, block)| {
             let (y, v) = block.split_at_mut(sources * stride);
@@ -102,7 +99,7 @@ impl Prepared {
     /// The residues modulo several primes, one limb of `out` each.
     pub(crate) fn convert(&self, out: &mut [u32], targets: &[Target]) {
         let size = BLOCK.min(self.degree);
-        let stride = size + GAP;
+        let stride = size + LINE;
         for (b, block) in self.blocks.chunks_exact(self.rows * stride).enumerate() {
             kernels::convert_block(out, (self.degree, b * size), block, (size, stride), targets);
         }

@@ -21,6 +21,10 @@ const LEAST_MAPPED: usize = 1 << 20;
 /// A recycled buffer is at most this many times as large as needed.
 const LARGEST_EXCESS: usize = 4;
 
+/// Words of a line of the cache, the gap between rows that are read side by side: a power of two apart they would fight for the
+/// same few lines of the first cache.
+pub(crate) const LINE: usize = 16;
+
 #[derive(Default)]
 struct Pool {
     /// By rounded capacity.

@@ -300,14 +300,13 @@ impl Decomposition {
 fn divide<const H: usize>(
     p: &Parameters,
     (limbs, kept): (usize, usize),
-    divided: [&mut [u32]; H],
+    mut divided: [&mut [u32]; H],
     finish: impl Fn(usize, Modulus, u32, [&mut [u32]; H]) + Sync,
 ) -> [Poly<Evaluation>; H] {
     let n = p.ring_degree();
     let count = divided.first().map_or(0, |d| d.len() / n);
     let moduli = (kept..kept + count).map(|i| p.table(limbs, i).modulus).collect();
     let conversion = Conversion::new(moduli, n as u32);
-    let mut divided = divided;
     let halves = divided.iter_mut().flat_map(|residues| residues.chunks_exact_mut(n).enumerate());
     halves.collect::<Vec<_>>().into_par_iter().with_max_len(1).for_each(|(i, limb)| {
         p.table(limbs, kept + i).transform(n).inverse_scaled(limb);

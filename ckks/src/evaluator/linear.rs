@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, LINE};
 use crate::ciphertext::Ciphertext;
 use crate::error::{Error, Result};
 use crate::evaluation_keys::{EvaluationKeys, GaloisKey};
@@ -210,23 +210,20 @@ impl LinearTransform {
     }
 }
 
-/// One block of positions of both halves of several rotated inputs.
+/// One block of positions of both halves of several rotated inputs, a line apart.
 pub(super) struct Blocks {
     words: Buffer,
     block: usize,
 }
 
 impl Blocks {
-    /// Words between blocks: one line of the cache. Blocks a power of two apart would fight for the same lines of the first cache.
-    const GAP: usize = 16;
-
     pub(super) fn new(inputs: usize, block: usize) -> Self {
-        Self { words: Buffer::scratch(2 * inputs * (block + Self::GAP)), block }
+        Self { words: Buffer::scratch(2 * inputs * (block + LINE)), block }
     }
 
     /// Both halves of each input.
     pub(super) fn pairs_mut(&mut self) -> impl Iterator<Item = [&mut [u32]; 2]> {
-        let (block, stride) = (self.block, self.block + Self::GAP);
+        let (block, stride) = (self.block, self.block + LINE);
         self.words.chunks_exact_mut(2 * stride).map(move |pair| {
             let (first, second) = pair.split_at_mut(stride);
             [&mut first[..block], &mut second[..block]]
@@ -235,7 +232,7 @@ impl Blocks {
 
     /// One half of an input.
     pub(super) fn row(&self, input: usize, half: usize) -> &[u32] {
-        &self.words[(2 * input + half) * (self.block + Self::GAP)..][..self.block]
+        &self.words[(2 * input + half) * (self.block + LINE)..][..self.block]
     }
 }
 
