@@ -5,16 +5,14 @@
 //! noise against leaving v out. A float is enough for v: an error of one only occurs within 2^-18 D of the border.
 //! Source: Halevi, Polyakov and Shoup, An improved RNS variant of the BFV scheme (2018), section 2.2.
 
-use rayon::prelude::*;
-
 use crate::arith::Modulus;
 use crate::buffer::{Buffer, LINE};
 use crate::kernels::{self, Target};
 
-/// Coefficients whose source residues stay in the first cache while the targets are computed.
-const BLOCK: usize = 256;
-/// Blocks that one task takes at least.
-const TASK: usize = 8;
+/// Coefficients whose source residues stay in the first or second cache while all targets are computed from them.
+const BLOCK: usize = 128;
+/// Blocks that one piece of work has at most.
+const PIECE: usize = 8;
 
 /// Source side of a conversion from the primes of one digit, or from the special primes.
 pub(crate) struct Conversion {
@@ -24,13 +22,19 @@ pub(crate) struct Conversion {
     reciprocals: Vec<f32>,
 }
 
-/// The y_i and v of a polynomial, block by block of coefficients: the sources of a block, one after the other, then its quotients.
-///
-/// The limbs of a polynomial are a power of two apart and would fight for the same lines of the first cache, so rows have a gap.
-pub(crate) struct Prepared {
-    blocks: Buffer,
-    degree: usize,
-    rows: usize,
+/// Some coefficients of a conversion, into all targets. Sources of a large ring stream from memory, so each is read once, whatever the
+/// number of targets.
+pub(crate) struct Piece<'a> {
+    conversion: &'a Conversion,
+    /// Limb after limb, of `n` coefficients.
+    residues: &'a [u32],
+    n: usize,
+    /// Where the piece begins.
+    first: usize,
+    size: usize,
+    /// A part of one limb for each target.
+    out: Vec<&'a mut [u32]>,
+    targets: &'a [Target],
 }
 
 impl Conversion {
@@ -49,21 +53,21 @@ impl Conversion {
         Self { sources, weights, reciprocals }
     }
 
-    /// Weighs the residues, given limb after limb, and finds the quotients.
-    pub(crate) fn prepare(&self, residues: &[u32], n: usize) -> Prepared {
-        let (size, sources) = (BLOCK.min(n), self.sources.len());
-        let rows = sources + 1;
-        let stride = size + LINE;
-        let mut blocks = Buffer::scratch(rows * stride * (n / size));
-        blocks.par_chunks_exact_mut(rows * stride).with_min_len(TASK).enumerate().for_each(|(b, block)| {
-            let (y, v) = block.split_at_mut(sources * stride);
-            for (i, row) in y.chunks_exact_mut(stride).enumerate() {
-                let residues = &residues[i * n + b * size..][..size];
-                kernels::scale_into(&mut row[..size], residues, self.weights[i], self.sources[i]);
-            }
-            kernels::conversion_quotient(&mut v[..size], y, stride, &self.reciprocals);
-        });
-        Prepared { blocks, degree: n, rows }
+    /// Cuts the conversion of residues of `n` coefficients, given limb after limb, into pieces that can run side by side; `out` has a limb
+    /// for each target.
+    pub(crate) fn pieces<'a>(
+        &'a self,
+        (residues, n): (&'a [u32], usize),
+        out: impl IntoIterator<Item = &'a mut [u32]>,
+        targets: &'a [Target],
+    ) -> impl Iterator<Item = Piece<'a>> {
+        let size = BLOCK.min(n);
+        let blocks = (n / size).div_ceil(8 * rayon::current_num_threads()).clamp(1, PIECE);
+        let mut limbs: Vec<_> = out.into_iter().map(|limb| limb.chunks_mut(blocks * size)).collect();
+        (0..n).step_by(blocks * size).map(move |first| {
+            let out = limbs.iter_mut().filter_map(Iterator::next).collect();
+            Piece { conversion: self, residues, n, first, size, out, targets }
+        })
     }
 
     /// The constants of a conversion into prime p.
@@ -95,13 +99,22 @@ impl Conversion {
     }
 }
 
-impl Prepared {
-    /// The residues modulo several primes, one limb of `out` each.
-    pub(crate) fn convert(&self, out: &mut [u32], targets: &[Target]) {
-        let size = BLOCK.min(self.degree);
+impl Piece<'_> {
+    /// Weighs the residues of each block, finds its quotients, and converts both.
+    pub(crate) fn convert(mut self) {
+        let (n, size, sources) = (self.n, self.size, self.conversion.sources.len());
+        // The limbs of a polynomial are a power of two apart and would fight for the same lines of the first cache, so rows have a gap.
         let stride = size + LINE;
-        for (b, block) in self.blocks.chunks_exact(self.rows * stride).enumerate() {
-            kernels::convert_block(out, (self.degree, b * size), block, (size, stride), targets);
+        let mut block = Buffer::scratch((sources + 1) * stride);
+        for at in (0..self.out.first().map_or(0, |out| out.len())).step_by(size) {
+            let (y, v) = block.split_at_mut(sources * stride);
+            for (i, row) in y.chunks_exact_mut(stride).enumerate() {
+                let residues = &self.residues[i * n + self.first + at..][..size];
+                let Conversion { weights, sources, .. } = self.conversion;
+                kernels::scale_into(&mut row[..size], residues, weights[i], sources[i]);
+            }
+            kernels::conversion_quotient(&mut v[..size], y, stride, &self.conversion.reciprocals);
+            kernels::convert_block(&mut self.out, at, &block, (size, stride), self.targets);
         }
     }
 }
@@ -127,7 +140,7 @@ mod tests {
             .collect();
         let tables: Vec<Target> = targets.iter().map(|&p| conversion.target(p)).collect();
         let mut out = vec![0; 2 * n];
-        conversion.prepare(&residues, n).convert(&mut out, &tables);
+        conversion.pieces((&residues, n), out.chunks_mut(n), &tables).for_each(Piece::convert);
         for (limb, p) in out.chunks(n).zip(targets) {
             for (&got, &x) in limb.iter().zip(&values) {
                 assert_eq!(got, p.reduce_i128(x));

@@ -376,12 +376,12 @@ kernels! {
     }
 
     /// One block of a conversion: `gathered` holds `size` entries of each source, and of the quotients last, in rows that begin `stride`
-    /// words apart, for (size, stride) = `shape`; the block lies at `at` in each limb of n, for (n, at) = `place`.
+    /// words apart, for (size, stride) = `shape`; the results lie at `at` in each target's row of `out`.
     fn portable_convert_block(
-        out: &mut [u32], place: (usize, usize), gathered: &[u32], shape: (usize, usize), targets: &[Target],
+        out: &mut [&mut [u32]], at: usize, gathered: &[u32], shape: (usize, usize), targets: &[Target],
     ) {
-        let ((n, at), (size, stride)) = (place, shape);
-        for (out, target) in out.chunks_exact_mut(n).zip(targets) {
+        let (size, stride) = shape;
+        for (out, target) in out.iter_mut().zip(targets) {
             let m = target.modulus;
             let limit = u64::from(m.value()) << 32;
             for (i, out) in out[at..at + size].chunks_exact_mut(LANES).enumerate() {
@@ -407,6 +407,29 @@ kernels! {
         }
     }
 }
+
+/// Targets of a conversion whose sums stay in registers together.
+#[cfg(target_arch = "x86_64")]
+const TARGETS: usize = 4;
+
+/// Calls a function for `TARGETS` targets at a time, and for what is left of them, with their rows and an array of them.
+#[cfg(target_arch = "x86_64")]
+macro_rules! by_targets {
+    ($convert:ident($out:ident, $($rest:expr),*; $targets:ident)) => {
+        for (out, targets) in $out.chunks_mut($crate::kernels::TARGETS).zip($targets.chunks($crate::kernels::TARGETS)) {
+            match targets {
+                [a, b, c, d] => $convert(out, $($rest),*, [a, b, c, d]),
+                [a, b, c] => $convert(out, $($rest),*, [a, b, c]),
+                [a, b] => $convert(out, $($rest),*, [a, b]),
+                [a] => $convert(out, $($rest),*, [a]),
+                // A chunk has one target at least and `TARGETS` at most.
+                _ => {}
+            }
+        }
+    };
+}
+#[cfg(target_arch = "x86_64")]
+use by_targets;
 
 macro_rules! prefer_by_hand {
     ($( $(#[$doc:meta])* fn $name:ident / $portable:ident ($($arg:ident: $type:ty),* $(,)?) )*) => { $(
@@ -439,9 +462,9 @@ prefer_by_hand! {
     /// out_i = a_(permutation_i), for the permutation of an automorphism.
     fn permute / portable_permute(out: &mut [u32], a: &[u32], permutation: &Permutation)
     /// One block of a conversion: `gathered` holds `size` entries of each source, and of the quotients last, in rows that begin `stride`
-    /// words apart, for (size, stride) = `shape`; the block lies at `at` in each limb of n, for (n, at) = `place`.
+    /// words apart, for (size, stride) = `shape`; the results lie at `at` in each target's row of `out`.
     fn convert_block / portable_convert_block(
-        out: &mut [u32], place: (usize, usize), gathered: &[u32], shape: (usize, usize), targets: &[Target],
+        out: &mut [&mut [u32]], at: usize, gathered: &[u32], shape: (usize, usize), targets: &[Target],
     )
 }
 
@@ -559,9 +582,11 @@ mod tests {
             let rows = y.chunks(n).chain([v.as_slice()]);
             let gathered: Vec<u32> = rows.flat_map(|row| row.iter().copied().chain([u32::MAX; 16])).collect();
             let mut out = vec![0; count * n];
-            convert_block(&mut out, (n, 0), &gathered, (n, stride), &targets);
+            let mut rows: Vec<&mut [u32]> = out.chunks_mut(n).collect();
+            convert_block(&mut rows, 0, &gathered, (n, stride), &targets);
             let mut portable = vec![0; count * n];
-            portable_convert_block(&mut portable, (n, 0), &gathered, (n, stride), &targets);
+            let mut rows: Vec<&mut [u32]> = portable.chunks_mut(n).collect();
+            portable_convert_block(&mut rows, 0, &gathered, (n, stride), &targets);
             prop_assert_eq!(&out, &portable);
             for (limb, target) in out.chunks(n).zip(&targets) {
                 let m = target.modulus;

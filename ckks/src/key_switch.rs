@@ -11,21 +11,19 @@
 //! quotient R/P is made good by one factor a limb, and limbs and special primes that are not needed are not touched.
 //!
 //! Work goes limb by limb: what is done to a limb is done while it lies in the second cache,
-//! because whole polynomials (tens of megabytes) stream from memory each time they are touched.
+//! because whole polynomials (tens of megabytes) stream from memory each time they are touched. Conversions, which need all limbs, go
+//! block by block of coefficients for the same reason.
 
 use rayon::prelude::*;
 
 use crate::arith::Modulus;
-use crate::basis::{Conversion, Prepared};
+use crate::basis::{Conversion, Piece};
 use crate::buffer::Buffer;
 use crate::evaluation_keys::{GaloisKey, SwitchingKey};
 use crate::galois::{Moves, Permutation};
 use crate::kernels::{self, Target};
 use crate::parameters::{KeyShape, MAX_DIGITS, Parameters};
 use crate::poly::{Evaluation, Poly};
-
-/// Limbs that one task converts and transforms at most.
-const LARGEST_GROUP: usize = 8;
 
 /// Positions of both halves of an inner product that are made before the next: the digits are read from memory once.
 const BLOCK: usize = 4096;
@@ -86,20 +84,14 @@ pub(crate) fn raise(p: &Parameters, c: &Poly<Evaluation>, special: usize) -> Pol
     out
 }
 
-/// How many of `limbs` limbs one task converts and transforms: enough to share the loads of the source residues, and few enough that the
-/// threads end together.
-fn group(limbs: usize) -> usize {
-    limbs.div_ceil(4 * rayon::current_num_threads()).clamp(1, LARGEST_GROUP)
-}
-
-/// The constants of a conversion into `count` primes from `first` on.
+/// The constants of a conversion into some primes: those of the chain, then the special ones.
 fn targets(
     p: &Parameters,
-    (limbs, first): (usize, usize),
-    count: usize,
+    limbs: usize,
+    primes: impl Iterator<Item = usize>,
     conversion: &Conversion,
 ) -> Vec<Target> {
-    (first..first + count).map(|i| conversion.target(p.table(limbs, i).modulus)).collect()
+    primes.map(|i| conversion.target(p.table(limbs, i).modulus)).collect()
 }
 
 /// The special primes from `special` on modulo q_i: what a digit is divided by, because keys hold all of them.
@@ -132,32 +124,30 @@ pub(crate) fn decompose(p: &Parameters, c: &Poly<Evaluation>, shape: KeyShape) -
         y.copy_from_slice(own);
         p.table(limbs, i).transform(n).inverse_scaled(y);
     });
-    let sources: Vec<(Conversion, Prepared)> = (0..digits.len())
+    let others = |digit: usize| (0..range(digit).start).chain(range(digit).end..limbs + shape.special);
+    let conversions: Vec<(Conversion, Vec<Target>)> = (0..digits.len())
         .map(|digit| {
-            let range = range(digit);
-            let moduli = range.clone().map(|i| p.table(limbs, i).modulus).collect();
+            let moduli = range(digit).map(|i| p.table(limbs, i).modulus).collect();
             let conversion = Conversion::new(moduli, n as u32);
-            let prepared = conversion.prepare(&coefficients[range.start * n..range.end * n], n);
-            (conversion, prepared)
+            let targets = targets(p, limbs, others(digit), &conversion);
+            (conversion, targets)
         })
         .collect();
-    let group = group(limbs + shape.special);
-    let mut tasks = Vec::new();
-    for ((digit, d), source) in digits.iter_mut().enumerate().zip(&sources) {
+    let mut pieces = Vec::new();
+    for ((digit, d), (conversion, targets)) in digits.iter_mut().enumerate().zip(&conversions) {
         let range = range(digit);
+        let residues = &coefficients[range.start * n..range.end * n];
         let (head, rest) = d.data_mut().split_at_mut(range.start * n);
-        let tail = &mut rest[range.len() * n..];
-        for (first, limbs) in [(0, head), (range.end, tail)] {
-            let starts = (first..).step_by(group);
-            tasks.extend(starts.zip(limbs.chunks_mut(group * n)).map(|(first, out)| (first, out, source)));
-        }
+        let raised = head.chunks_exact_mut(n).chain(rest[range.len() * n..].chunks_exact_mut(n));
+        pieces.extend(conversion.pieces((residues, n), raised, targets));
     }
-    tasks.into_par_iter().with_max_len(1).for_each(|(first, out, (conversion, prepared))| {
-        let targets = targets(p, (limbs, first), out.len() / n, conversion);
-        prepared.convert(out, &targets);
-        for (i, limb) in out.chunks_exact_mut(n).enumerate() {
-            p.table(limbs, first + i).transform(n).forward(limb);
-        }
+    pieces.into_par_iter().with_max_len(1).for_each(Piece::convert);
+    let raised = digits.iter_mut().enumerate().flat_map(|(digit, d)| {
+        let rows = d.data_mut().chunks_exact_mut(n).enumerate();
+        rows.filter(move |(i, _)| !range(digit).contains(i))
+    });
+    raised.collect::<Vec<_>>().into_par_iter().with_max_len(1).for_each(|(i, limb)| {
+        p.table(limbs, i).transform(n).forward(limb);
     });
     Decomposition { shape, digits }
 }
@@ -311,27 +301,20 @@ fn divide<const H: usize>(
     halves.collect::<Vec<_>>().into_par_iter().with_max_len(1).for_each(|(i, limb)| {
         p.table(limbs, kept + i).transform(n).inverse_scaled(limb);
     });
-    let prepared = divided.map(|residues| conversion.prepare(residues, n));
+    let targets = targets(p, limbs, 0..kept, &conversion);
     let mut out = [(); H].map(|()| Poly::scratch(p, kept, 0));
-    let size = group(kept);
-    let mut chunks = out.each_mut().map(|o| o.data_mut().chunks_mut(size * n));
-    let groups: Vec<[&mut [u32]; H]> =
-        (0..kept.div_ceil(size)).map(|_| chunks.each_mut().map(|c| c.next().unwrap_or_default())).collect();
-    groups.into_par_iter().with_max_len(1).enumerate().for_each(|(group, mut rows)| {
-        let first = group * size;
-        let count = size.min(kept - first);
-        let targets = targets(p, (limbs, first), count, &conversion);
-        for (out, prepared) in rows.iter_mut().zip(&prepared) {
-            prepared.convert(out, &targets);
-        }
-        let mut limb_rows = rows.map(|r| r.chunks_exact_mut(n));
-        for i in first..first + count {
-            let mut rows = limb_rows.each_mut().map(|r| r.next().unwrap_or_default());
-            let table = p.table(limbs, i);
-            rows.iter_mut().for_each(|row| table.transform(n).forward(row));
-            let m = table.modulus;
-            finish(i, m, m.to_montgomery(m.invert(conversion.product(m))), rows);
-        }
+    let pieces = out.iter_mut().zip(&divided).flat_map(|(out, residues)| {
+        conversion.pieces((residues, n), out.data_mut().chunks_exact_mut(n), &targets)
+    });
+    pieces.collect::<Vec<_>>().into_par_iter().with_max_len(1).for_each(Piece::convert);
+    let mut limb_rows = out.each_mut().map(|o| o.data_mut().chunks_exact_mut(n));
+    let rows: Vec<[&mut [u32]; H]> =
+        (0..kept).map(|_| limb_rows.each_mut().map(|rows| rows.next().unwrap_or_default())).collect();
+    rows.into_par_iter().with_max_len(1).enumerate().for_each(|(i, mut rows)| {
+        let table = p.table(limbs, i);
+        rows.iter_mut().for_each(|row| table.transform(n).forward(row));
+        let m = table.modulus;
+        finish(i, m, m.to_montgomery(m.invert(conversion.product(m))), rows);
     });
     out
 }

@@ -11,7 +11,7 @@ use std::arch::x86_64::{
     _mm256_sub_epi64,
 };
 
-use super::{Factors, LANES, Target};
+use super::{Factors, LANES, Target, by_targets};
 use crate::arith::Modulus;
 use crate::galois::{Moves, Pattern, Permutation};
 
@@ -21,8 +21,6 @@ const WIDTH: usize = 8;
 const RUN: usize = Permutation::RUN / WIDTH;
 /// Vectors of a sum that stay in registers together: two runs.
 const VECTORS: usize = LANES / WIDTH;
-/// Targets of a conversion whose sums stay in registers together.
-const TARGETS: usize = 4;
 /// Products before the first reduction of a sum: 16 q 2^30 = 4 q 2^32.
 const FIRST_PRODUCTS: usize = 16;
 /// Products between later reductions: the reduced sum, below q 2^32, and 12 q 2^30.
@@ -277,29 +275,20 @@ pub(super) fn weighted_sum(out: &mut [u32], terms: &[(&[u32], Factors)], m: Modu
 /// One block of a conversion, as [`super::convert_block`] has it.
 #[target_feature(enable = "avx2")]
 pub(super) fn convert_block(
-    out: &mut [u32],
-    (n, at): (usize, usize),
+    out: &mut [&mut [u32]],
+    at: usize,
     gathered: &[u32],
-    (size, stride): (usize, usize),
+    shape: (usize, usize),
     targets: &[Target],
 ) {
-    for (out, targets) in out.chunks_mut(TARGETS * n).zip(targets.chunks(TARGETS)) {
-        match targets {
-            [a, b, c, d] => convert_targets(out, (n, at), gathered, (size, stride), [a, b, c, d]),
-            [a, b, c] => convert_targets(out, (n, at), gathered, (size, stride), [a, b, c]),
-            [a, b] => convert_targets(out, (n, at), gathered, (size, stride), [a, b]),
-            [a] => convert_targets(out, (n, at), gathered, (size, stride), [a]),
-            // A chunk has one target at least and `TARGETS` at most.
-            _ => {}
-        }
-    }
+    by_targets!(convert_targets(out, at, gathered, shape; targets));
 }
 
 #[target_feature(enable = "avx2")]
 #[inline]
 fn convert_targets<const T: usize>(
-    out: &mut [u32],
-    (n, at): (usize, usize),
+    out: &mut [&mut [u32]],
+    at: usize,
     gathered: &[u32],
     (size, stride): (usize, usize),
     targets: [&Target; T],
@@ -327,7 +316,7 @@ fn convert_targets<const T: usize>(
             }
             (next, left) = (end, NEXT_PRODUCTS);
         }
-        for ((out, sum), lanes) in out.chunks_exact_mut(n).zip(sums).zip(lanes) {
+        for ((out, sum), lanes) in out.iter_mut().zip(sums).zip(lanes) {
             store(&mut out[at..at + size].as_chunks_mut::<WIDTH>().0[i], lanes.reduce(sum));
         }
     }

@@ -9,14 +9,12 @@ use std::arch::x86_64::{
     _mm512_sub_epi32, _mm512_sub_epi64,
 };
 
-use super::{Factors, LAZY_PRODUCTS, Target};
+use super::{Factors, LAZY_PRODUCTS, Target, by_targets};
 use crate::arith::Modulus;
 use crate::galois::{Moves, Permutation};
 
 /// Residues in a vector.
 const WIDTH: usize = Permutation::RUN;
-/// Targets of a conversion whose sums stay in registers together.
-const TARGETS: usize = 4;
 /// Sources of a conversion before the first reduction of a sum: 16 p 2^30 = 4 p 2^32.
 const FIRST_SOURCES: usize = 16;
 /// Sources between later reductions: the reduced sum, below p 2^32, and 12 p 2^30.
@@ -209,29 +207,20 @@ pub(super) fn permute(out: &mut [u32], a: &[u32], permutation: &Permutation) {
 /// One block of a conversion, as [`super::convert_block`] has it.
 #[target_feature(enable = "avx512f")]
 pub(super) fn convert_block(
-    out: &mut [u32],
-    (n, at): (usize, usize),
+    out: &mut [&mut [u32]],
+    at: usize,
     gathered: &[u32],
-    (size, stride): (usize, usize),
+    shape: (usize, usize),
     targets: &[Target],
 ) {
-    for (out, targets) in out.chunks_mut(TARGETS * n).zip(targets.chunks(TARGETS)) {
-        match targets {
-            [a, b, c, d] => convert_targets(out, (n, at), gathered, (size, stride), [a, b, c, d]),
-            [a, b, c] => convert_targets(out, (n, at), gathered, (size, stride), [a, b, c]),
-            [a, b] => convert_targets(out, (n, at), gathered, (size, stride), [a, b]),
-            [a] => convert_targets(out, (n, at), gathered, (size, stride), [a]),
-            // A chunk has one target at least and `TARGETS` at most.
-            _ => {}
-        }
-    }
+    by_targets!(convert_targets(out, at, gathered, shape; targets));
 }
 
 #[target_feature(enable = "avx512f")]
 #[inline]
 fn convert_targets<const T: usize>(
-    out: &mut [u32],
-    (n, at): (usize, usize),
+    out: &mut [&mut [u32]],
+    at: usize,
     gathered: &[u32],
     (size, stride): (usize, usize),
     targets: [&Target; T],
@@ -263,7 +252,7 @@ fn convert_targets<const T: usize>(
             }
             (next, left) = (end, NEXT_SOURCES);
         }
-        for ((out, sum), lanes) in out.chunks_exact_mut(n).zip(sums).zip(lanes) {
+        for ((out, sum), lanes) in out.iter_mut().zip(sums).zip(lanes) {
             store(&mut out[at..at + size].as_chunks_mut::<WIDTH>().0[i], lanes.reduce(sum));
         }
     }
