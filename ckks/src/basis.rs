@@ -106,7 +106,8 @@ impl Piece<'_> {
         // The limbs of a polynomial are a power of two apart and would fight for the same lines of the first cache, so rows have a gap.
         let stride = size + LINE;
         let mut block = Buffer::scratch((sources + 1) * stride);
-        for at in (0..self.out.first().map_or(0, |out| out.len())).step_by(size) {
+        let length = self.out.first().map_or(0, |out| out.len());
+        for at in (0..length).step_by(size) {
             let (y, v) = block.split_at_mut(sources * stride);
             for (i, row) in y.chunks_exact_mut(stride).enumerate() {
                 let residues = &self.residues[i * n + self.first + at..][..size];
@@ -114,6 +115,10 @@ impl Piece<'_> {
                 kernels::scale_into(&mut row[..size], residues, weights[i], sources[i]);
             }
             kernels::conversion_quotient(&mut v[..size], y, stride, &self.conversion.reciprocals);
+            if at + size < length {
+                let next = self.first + at + size;
+                (0..sources).for_each(|i| kernels::prefetch(&self.residues[i * n + next..][..size]));
+            }
             kernels::convert_block(&mut self.out, at, &block, (size, stride), self.targets);
         }
     }

@@ -11,8 +11,8 @@ use std::sync::{Mutex, PoisonError};
 
 use memmap2::MmapMut;
 
-/// Words that the pool keeps at most: one gigabyte.
-const RETAINED: usize = 1 << 28;
+/// Words that the pool keeps at most: two gigabytes, twice the sums of a convolution's giant steps at N = 2^17 with 57 + 58 primes.
+const RETAINED: usize = 1 << 29;
 /// Buffers below this many words are left to the allocator.
 const LEAST: usize = 1 << 14;
 /// Buffers of this many words and more are mapped by themselves: two huge pages of 2 MiB.

@@ -3,11 +3,13 @@
 //! Every operation states its effect on level and scale. Scales are tracked exactly, as floats: a product multiplies them, a rescale
 //! divides by the primes it drops, and a sum wants them equal.
 
+mod extended;
 mod linear;
 mod matrix;
 mod polynomial;
 mod rotations;
 
+pub use extended::ExtendedCiphertext;
 pub use linear::{Diagonal, LinearTerm, LinearTransform};
 pub use matrix::{LinearMatrix, MatrixTerm};
 
@@ -335,7 +337,7 @@ impl Evaluator {
     pub fn rescale_by(&self, a: &Ciphertext, primes: usize) -> Result<Ciphertext> {
         self.check("the ciphertext", &a.c[0])?;
         let scale = self.rescaled_scale(a.scale, a.level(), primes)?;
-        let c = key_switch::mod_down(&self.parameters, a.c.clone(), primes);
+        let c = key_switch::mod_down(&self.parameters, a.c.each_ref(), primes);
         Ok(Ciphertext { c, scale })
     }
 

@@ -13,6 +13,8 @@ mod avx512;
 use std::sync::OnceLock;
 
 use crate::arith::Modulus;
+#[cfg(target_arch = "x86_64")]
+use crate::buffer::LINE;
 use crate::galois::{Moves, Permutation};
 
 /// Instruction sets that kernels are compiled for, from the least to the most.
@@ -406,6 +408,19 @@ kernels! {
             }
         }
     }
+}
+
+/// Asks for words that will be read soon: rows that lie far apart and of which only a few lines are wanted are not foreseen by the
+/// processor.
+pub(crate) fn prefetch(words: &[u32]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in words.chunks(LINE) {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: the instruction is part of every x86-64, the address that of a slice, and a prefetch never faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = words;
 }
 
 /// Targets of a conversion whose sums stay in registers together.

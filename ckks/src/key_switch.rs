@@ -29,6 +29,7 @@ use crate::poly::{Evaluation, Poly};
 const BLOCK: usize = 4096;
 
 /// The digits of a polynomial, each modulo q_0 .. q_l and the special primes of the shape.
+#[derive(Debug)]
 pub(crate) struct Decomposition {
     pub(crate) shape: KeyShape,
     pub(crate) digits: Vec<Poly<Evaluation>>,
@@ -228,12 +229,12 @@ impl Decomposition {
         let kept = limbs - rescaled;
         let mut divided = [(); 2].map(|()| Buffer::scratch((rescaled + special) * n));
         let [u0, u1] = &mut divided;
-        u0.par_chunks_exact_mut(n)
-            .zip(u1.par_chunks_exact_mut(n))
-            .enumerate()
-            .for_each(|(t, (u0, u1))| self.limb(p, key, kept + t, addends, None, [u0, u1]));
-        let [u0, u1] = &mut divided;
-        divide(p, (limbs, kept), [u0, u1], |i, m, inverse, rows| {
+        u0.par_chunks_exact_mut(n).zip(u1.par_chunks_exact_mut(n)).enumerate().for_each(|(t, (u0, u1))| {
+            self.limb(p, key, kept + t, addends, None, [&mut *u0, &mut *u1]);
+            let table = p.table(limbs, kept + t);
+            [u0, u1].into_iter().for_each(|u| table.transform(n).inverse_scaled(u));
+        });
+        divide(p, (limbs, kept), divided.each_ref().map(|d| &**d), |i, m, inverse, rows| {
             let mut sums = Buffer::scratch(2 * n);
             let (s0, s1) = sums.split_at_mut(n);
             self.limb(p, key, i, addends, None, [&mut *s0, &mut *s1]);
@@ -285,25 +286,21 @@ impl Decomposition {
 
 /// Divides polynomials modulo Q_l P by D, the product of the primes from `kept` on, rounding to nearest.
 ///
-/// `divided` holds the limbs of those primes, which are overwritten. For each kept limb i, `finish(i, q_i, 1/D, rows)` finds
-/// in its rows the limbs of the centred remainder r modulo D and leaves (x - r)/D there.
+/// `divided` holds the coefficients of the limbs of those primes, as [`crate::ntt::Transform::inverse_scaled`] leaves them. For each kept
+/// limb i, `finish(i, q_i, 1/D, rows)` finds in its rows the limbs of the centred remainder r modulo D and leaves (x - r)/D there.
 fn divide<const H: usize>(
     p: &Parameters,
     (limbs, kept): (usize, usize),
-    mut divided: [&mut [u32]; H],
+    divided: [&[u32]; H],
     finish: impl Fn(usize, Modulus, u32, [&mut [u32]; H]) + Sync,
 ) -> [Poly<Evaluation>; H] {
     let n = p.ring_degree();
     let count = divided.first().map_or(0, |d| d.len() / n);
     let moduli = (kept..kept + count).map(|i| p.table(limbs, i).modulus).collect();
     let conversion = Conversion::new(moduli, n as u32);
-    let halves = divided.iter_mut().flat_map(|residues| residues.chunks_exact_mut(n).enumerate());
-    halves.collect::<Vec<_>>().into_par_iter().with_max_len(1).for_each(|(i, limb)| {
-        p.table(limbs, kept + i).transform(n).inverse_scaled(limb);
-    });
     let targets = targets(p, limbs, 0..kept, &conversion);
     let mut out = [(); H].map(|()| Poly::scratch(p, kept, 0));
-    let pieces = out.iter_mut().zip(&divided).flat_map(|(out, residues)| {
+    let pieces = out.iter_mut().zip(divided).flat_map(|(out, residues)| {
         conversion.pieces((residues, n), out.data_mut().chunks_exact_mut(n), &targets)
     });
     pieces.collect::<Vec<_>>().into_par_iter().with_max_len(1).for_each(Piece::convert);
@@ -322,27 +319,39 @@ fn divide<const H: usize>(
 /// Divides by the special primes and the last `rescaled` primes of the chain, rounding to nearest (ModDown, rescale, or both at once).
 pub(crate) fn mod_down<const H: usize>(
     p: &Parameters,
-    mut x: [Poly<Evaluation>; H],
+    x: [&Poly<Evaluation>; H],
     rescaled: usize,
 ) -> [Poly<Evaluation>; H] {
-    let Some(first) = x.first() else { return x };
-    let (n, limbs, special) = (first.degree(), first.limbs(), first.special());
+    let (n, limbs, special) = x.first().map_or((0, 0, 0), |x| (x.degree(), x.limbs(), x.special()));
     let kept = limbs - rescaled;
     if rescaled + special == 0 {
-        return x;
+        return x.map(Poly::clone);
     }
-    let mut tops = [&[][..]; H];
-    let mut rows = tops.iter_mut();
-    let divided = x.each_mut().map(|x| {
-        let (top, divided) = x.data_mut().split_at_mut(kept * n);
-        if let Some(row) = rows.next() {
-            *row = top;
-        }
-        divided
+    let mut divided = [(); H].map(|()| Buffer::scratch((rescaled + special) * n));
+    let rows = divided
+        .iter_mut()
+        .zip(x)
+        .flat_map(|(rows, x)| rows.chunks_exact_mut(n).zip(x.data()[kept * n..].chunks_exact(n)).enumerate());
+    rows.collect::<Vec<_>>().into_par_iter().with_max_len(1).for_each(|(t, (row, x))| {
+        row.copy_from_slice(x);
+        p.table(limbs, kept + t).transform(n).inverse_scaled(row);
     });
-    divide(p, (limbs, kept), divided, |i, m, inverse, rows| {
-        for (row, top) in rows.into_iter().zip(tops) {
-            kernels::sub_from_and_scale(row, &top[i * n..(i + 1) * n], inverse, m);
+    divide(p, (limbs, kept), divided.each_ref().map(|d| &**d), |i, m, inverse, rows| {
+        for (row, x) in rows.into_iter().zip(x) {
+            kernels::sub_from_and_scale(row, x.limb(i), inverse, m);
         }
     })
+}
+
+/// Divides by the special primes, without a copy of their limbs.
+pub(crate) fn mod_down_in_place(p: &Parameters, mut x: Poly<Evaluation>) -> Poly<Evaluation> {
+    let (n, limbs) = (x.degree(), x.limbs());
+    let (top, divided) = x.data_mut().split_at_mut(limbs * n);
+    divided.par_chunks_exact_mut(n).with_max_len(1).enumerate().for_each(|(t, row)| {
+        p.table(limbs, limbs + t).transform(n).inverse_scaled(row);
+    });
+    let [out] = divide(p, (limbs, limbs), [&*divided], |i, m, inverse, [row]| {
+        kernels::sub_from_and_scale(row, &top[i * n..(i + 1) * n], inverse, m);
+    });
+    out
 }

@@ -58,7 +58,9 @@ pub use encoder::Encoder;
 pub use encryptor::{Encryptor, PublicKey};
 pub use error::{Error, Result};
 pub use evaluation_keys::{EvaluationKeyRequest, EvaluationKeys, GaloisKey, RelinearizationKey};
-pub use evaluator::{Diagonal, Evaluator, LinearMatrix, LinearTerm, LinearTransform, MatrixTerm};
+pub use evaluator::{
+    Diagonal, Evaluator, ExtendedCiphertext, LinearMatrix, LinearTerm, LinearTransform, MatrixTerm,
+};
 pub use galois::GaloisElement;
 pub use kernels::instruction_set;
 pub use noise::{Estimate, NoiseModel};

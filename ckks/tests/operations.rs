@@ -286,6 +286,48 @@ fn linear_maps_are_double_hoisted() {
     }
 }
 
+/// A linear map, two rotations of its result, their sum, a conjugation and a sum of periods, divided once.
+#[test]
+fn sums_of_rotations_wait_for_their_division() {
+    let mut bench = Bench::new(4, 3, &[1, 4, 8, 16]);
+    let x = bench.slots(7);
+    for level in [4, 3] {
+        let weights: Vec<_> = bench.slots(3)[..64].to_vec();
+        let moved = rotated(&x, 1);
+        let y: Vec<_> = moved.iter().zip(weights.iter().cycle()).map(|(p, q)| p * q).collect();
+        let plaintext = bench.encoder.encode_periodic(&weights, SCALE).unwrap().into();
+        let map = LinearTransform::new(vec![LinearTerm { giant: 0, baby: 1, plaintext }]).unwrap();
+        let (e, keys) = (bench.evaluator.clone(), &bench.keys);
+        let a = bench.symmetric.encrypt(&bench.encoder.encode(&x, SCALE, level).unwrap(), &mut bench.rng);
+        let a = a.unwrap();
+        let u = e.linear_transform_extended(&a, &map, keys).unwrap();
+        assert_eq!((u.level(), u.scale()), (level, a.scale() * map.scale()));
+        let [by_8, by_16] = [8, 16].map(|by| e.rotate_extended(&u, by, keys).unwrap());
+        let sum = e.add_extended(&e.add_extended(&u, &by_8).unwrap(), &by_16).unwrap();
+        let sum = e.add_extended(&sum, &e.conjugate_extended(&sum, keys).unwrap()).unwrap();
+        let sum = e.rotate_and_sum_extended(&sum, 4, 4, 2, keys).unwrap();
+        let mut expected: Vec<_> = y.clone();
+        for by in [8, 16] {
+            expected.iter_mut().zip(rotated(&y, by)).for_each(|(e, r)| *e += r);
+        }
+        expected.iter_mut().for_each(|e| *e = (2.0 * e.re).into());
+        let once = expected.clone();
+        for by in [4, 8, 12] {
+            expected.iter_mut().zip(rotated(&once, by)).for_each(|(e, r)| *e += r);
+        }
+        let divided = e.divide_and_rescale(&sum, 1).unwrap();
+        assert_eq!(divided.level(), level - 1);
+        bench.close(&divided, &expected, 1e-3);
+        bench.close(&e.rescale(&e.divide_and_rescale(&sum, 0).unwrap()).unwrap(), &expected, 1e-3);
+        // No key, more primes than there are, and operands that do not fit each other.
+        assert!(e.rotate_extended(&u, 3, keys).is_err());
+        assert!(e.divide_and_rescale(&u, level + 1).is_err());
+        assert!(e.linear_transform_and_rescale(&a, &map, level + 1, keys).is_err());
+        let lower = e.linear_transform_extended(&e.drop_level(&a, level - 1).unwrap(), &map, keys).unwrap();
+        assert!(e.add_extended(&u, &lower).is_err());
+    }
+}
+
 #[test]
 fn a_chain_of_giant_steps_needs_one_key() {
     let (babies, giants) = ([0i64, 1], [0i64, 16, 48]);

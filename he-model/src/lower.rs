@@ -19,7 +19,6 @@ mod polynomial;
 mod pool;
 mod pooled;
 mod row_copies;
-mod squeeze;
 mod vector;
 
 use std::collections::{BTreeSet, HashMap};
@@ -168,11 +167,6 @@ pub fn lower(graph: &Graph, packing: &Packing) -> Result<Program, ModelError> {
         done: vec![None; graph.nodes().len()],
         hints: hints(graph),
         rotations: BTreeSet::new(),
-        squeezes: if packing.films == 1 {
-            squeeze::find(graph, &pooled, &cubic_gates)
-        } else {
-            vec![false; graph.nodes().len()]
-        },
         pooled,
         cubic_gates,
         copied: HashMap::new(),
@@ -207,10 +201,8 @@ struct Lowering<'a> {
     pooled: Vec<Option<Vec<Leaf>>>,
     /// Products with a gate that share a level with its polynomial.
     cubic_gates: Vec<bool>,
-    /// Layers between a mean and a cubic gate, of which the square has no level.
-    squeezes: Vec<bool>,
-    /// Row copies that were made already, by value, bits of the masks and copies.
-    copied: HashMap<(ValueId, u32, Vec<Term>), ValueId>,
+    /// Row copies that were made already, by value and masks.
+    copied: HashMap<(ValueId, Vec<Term>), ValueId>,
     /// Convolutions whose results lie in those of others, that many slots further on.
     riders: HashMap<NodeId, (ValueId, i64)>,
 }
@@ -295,7 +287,7 @@ impl Lowering<'_> {
             }
             Op::Polynomial(p) => {
                 let x = operand(self, 0);
-                if self.squeezes[id.0] { self.quadratic(p, x, false) } else { self.polynomial(p, x) }
+                self.polynomial(p, x)
             }
             Op::ChannelAffine(a) => {
                 let x = operand(self, 0);

@@ -253,8 +253,6 @@ fn least_depth(graph: &Graph, convolution: impl Fn(&Conv2d) -> usize) -> usize {
             Op::Linear(_) if matches!(graph.node(node.inputs()[0]).op(), Op::GlobalAvgPool) => at(0),
             Op::Conv2d(c) => at(0) + convolution(c),
             Op::Linear(_) => at(0) + 1,
-            // The square of a squeeze shares a level with the matrix behind it.
-            Op::Polynomial(p) if p.degree() == 2 && node.shape().is_vector() => at(0),
             Op::Polynomial(p) => at(0) + p.degree().max(1).next_power_of_two().ilog2() as usize,
             Op::Add => at(0).max(at(1)),
             // The last product of a polynomial gate can be the one with the image.

@@ -289,6 +289,35 @@ impl LayerResult {
     }
 }
 
+impl Program {
+    /// For each instruction, whether its result is better left undivided: a linear map that is rotated or conjugated next, and
+    /// sums of such. They are divided when something else reads them.
+    #[must_use]
+    pub fn undivided(&self) -> Vec<bool> {
+        let mut moved = vec![false; self.instructions.len()];
+        for instruction in &self.instructions {
+            if let Instruction::Rotate { input, .. }
+            | Instruction::SumRotations { input, .. }
+            | Instruction::Conjugate(input) = instruction
+            {
+                moved[input.index()] = true;
+            }
+        }
+        let mut undivided = vec![false; self.instructions.len()];
+        for (v, instruction) in self.instructions.iter().enumerate() {
+            undivided[v] = match instruction {
+                Instruction::Linear { .. } => moved[v],
+                Instruction::Rotate { input, .. }
+                | Instruction::SumRotations { input, .. }
+                | Instruction::Conjugate(input) => undivided[input.index()],
+                Instruction::Add(a, b) => undivided[a.index()] && undivided[b.index()],
+                _ => false,
+            };
+        }
+        undivided
+    }
+}
+
 /// Collects instructions; equal plaintexts are stored once.
 #[derive(Debug)]
 pub(crate) struct Builder {

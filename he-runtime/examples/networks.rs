@@ -3,7 +3,7 @@
 //! `true` or `false` for precise or not).
 //! `SIMULATE=n` runs the packed program with modelled noise on n latents and prints what the logits are off by.
 //! `LAYERS=1` prints every layer, `PLAN=1` stops after planning, `RUNS` is the number of
-//! runs (2: the first one also pays for memory), `FILMS` the size of the batch (1), `WIDE` the most wide stages.
+//! runs (2: the first one also pays for memory), `FILMS` the size of the batch (1), `WIDE` the most wide stages, `SHRINK` a divisor of all widths.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
@@ -28,7 +28,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let side: usize = argument(1, "8").parse()?;
     let input = Shape::new(argument(2, "4").parse()?, side, side);
     let se = argument(3, "") == "se";
-    let recipe = Recipe { architecture, input, labels: 14, se, post_add_activation: false, shrink: 1 };
+    let shrink = std::env::var("SHRINK").ok().and_then(|v| v.parse().ok()).unwrap_or(1);
+    let recipe = Recipe { architecture, input, labels: 14, se, post_add_activation: false, shrink };
     let graph = random(&recipe, 1)?;
     let start = Instant::now();
     let budget: usize = argument(4, "4096").parse()?;

@@ -2,15 +2,15 @@
 //!
 //! Plaintexts are encoded once, at the levels and scales of the schedule. A product waits for its relinearization until its
 //! reader is known, because relinearizing and rescaling share a division; a linear map that only a rescaling reads
-//! takes it into its own last division.
+//! takes it into its own last division, and one that is rotated and summed next is divided after that.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
 use ckks::{
-    Ciphertext, Diagonal, Encoder, EvaluationKeys, Evaluator, LinearMatrix, LinearTerm, LinearTransform,
-    MatrixTerm, PeriodicPlaintext, Plaintext, Product,
+    Ciphertext, Diagonal, Encoder, EvaluationKeys, Evaluator, ExtendedCiphertext, LinearMatrix, LinearTerm,
+    LinearTransform, MatrixTerm, PeriodicPlaintext, Plaintext, Product,
 };
 use he_model::ValueId;
 use he_model::interpret::Interpreter;
@@ -227,10 +227,11 @@ impl Maker<'_> {
     }
 }
 
-/// A value: a ciphertext, or a product that waits for its relinearization.
+/// A value: a ciphertext, a product that waits for its relinearization, or a sum that waits for its division.
 pub(crate) enum Value {
     Ciphertext(Arc<Ciphertext>),
     Product(Product),
+    Undivided(ExtendedCiphertext),
     /// Rescaled already, although the program rescales it next.
     Rescaled(Arc<Ciphertext>),
 }
@@ -249,6 +250,8 @@ pub(crate) struct Runner<'a> {
     keep_layers: bool,
     /// For each instruction, whether its only reader is a rescaling.
     only_rescaled: Vec<bool>,
+    /// As [`Program::undivided`] says.
+    undivided: Vec<bool>,
     /// Results of linear maps that were carried out with an earlier one of their group.
     grouped: HashMap<ValueId, Value>,
     /// Results of layers, collected until their last ciphertext is there.
@@ -292,6 +295,7 @@ impl<'a> Runner<'a> {
             on_layer,
             keep_layers: false,
             only_rescaled: readers.into_iter().map(|(n, rescale)| n == 1 && rescale).collect(),
+            undivided: program.undivided(),
             grouped: HashMap::new(),
             collected: HashMap::new(),
             ends,
@@ -313,6 +317,7 @@ impl<'a> Runner<'a> {
         match value {
             Value::Ciphertext(c) | Value::Rescaled(c) => Ok(c.clone()),
             Value::Product(p) => Ok(Arc::new(self.evaluator.relinearize(p, self.keys)?)),
+            Value::Undivided(u) => Ok(Arc::new(self.evaluator.divide_and_rescale(u, 0)?)),
         }
     }
 
@@ -375,18 +380,29 @@ impl Interpreter for Runner<'_> {
             Plain::Linear(map) => {
                 let fused = self.only_rescaled[self.at.index()];
                 let input = inputs.first().ok_or_else(|| self.mismatch())?;
+                if self.undivided[self.at.index()] {
+                    let result = self.evaluator.linear_transform_extended(input, map, self.keys)?;
+                    return Ok(Value::Undivided(result));
+                }
                 let primes = usize::from(fused);
                 let result = self.evaluator.linear_transform_and_rescale(input, map, primes, self.keys)?;
                 Ok(value(result, fused))
             }
             Plain::Matrix(map) => {
                 let first = self.at.index();
-                let fused = (first..first + map.outputs()).all(|v| self.only_rescaled[v]);
+                let all = |which: &[bool]| which[first..first + map.outputs()].iter().all(|is| *is);
                 let inputs: Vec<&Ciphertext> = inputs.iter().map(AsRef::as_ref).collect();
-                let primes = usize::from(fused);
-                let results = self.evaluator.linear_matrix_and_rescale(&inputs, map, primes, self.keys)?;
                 let members = (first as u32..).map(ValueId);
-                self.grouped.extend(members.zip(results).map(|(v, c)| (v, value(c, fused))));
+                if all(&self.undivided) {
+                    let results = self.evaluator.linear_matrix_extended(&inputs, map, self.keys)?;
+                    self.grouped.extend(members.zip(results.into_iter().map(Value::Undivided)));
+                } else {
+                    let fused = all(&self.only_rescaled);
+                    let primes = usize::from(fused);
+                    let results =
+                        self.evaluator.linear_matrix_and_rescale(&inputs, map, primes, self.keys)?;
+                    self.grouped.extend(members.zip(results.into_iter().map(|c| value(c, fused))));
+                }
                 self.grouped.remove(&self.at).ok_or_else(|| self.mismatch())
             }
             _ => Err(self.mismatch()),
@@ -417,6 +433,9 @@ impl Interpreter for Runner<'_> {
     }
 
     fn add(&mut self, a: &Value, b: &Value, _: &Step) -> Result<Value, RuntimeError> {
+        if let (Value::Undivided(a), Value::Undivided(b)) = (a, b) {
+            return Ok(Value::Undivided(self.evaluator.add_extended(a, b)?));
+        }
         done(self.evaluator.add(&*self.read(a)?, &*self.read(b)?)?)
     }
 
@@ -425,6 +444,9 @@ impl Interpreter for Runner<'_> {
     }
 
     fn rotate(&mut self, a: &Value, by: u32, _: &Step) -> Result<Value, RuntimeError> {
+        if let Value::Undivided(a) = a {
+            return Ok(Value::Undivided(self.evaluator.rotate_extended(a, i64::from(by), self.keys)?));
+        }
         done(self.evaluator.rotate(&*self.read(a)?, i64::from(by), self.keys)?)
     }
 
@@ -434,11 +456,19 @@ impl Interpreter for Runner<'_> {
         (by, count, radix): (u32, usize, usize),
         _: &Step,
     ) -> Result<Value, RuntimeError> {
+        let by = i64::from(by);
+        if let Value::Undivided(a) = a {
+            let sum = self.evaluator.rotate_and_sum_extended(a, by, count, radix, self.keys)?;
+            return Ok(Value::Undivided(sum));
+        }
         let a = self.read(a)?;
-        done(self.evaluator.rotate_and_sum_by_radix(&a, i64::from(by), count, radix, self.keys)?)
+        done(self.evaluator.rotate_and_sum_by_radix(&a, by, count, radix, self.keys)?)
     }
 
     fn conjugate(&mut self, a: &Value, _: &Step) -> Result<Value, RuntimeError> {
+        if let Value::Undivided(a) = a {
+            return Ok(Value::Undivided(self.evaluator.conjugate_extended(a, self.keys)?));
+        }
         done(self.evaluator.conjugate(&*self.read(a)?, self.keys)?)
     }
 
@@ -454,6 +484,7 @@ impl Interpreter for Runner<'_> {
         match a {
             Value::Ciphertext(c) => done(self.evaluator.rescale(c)?),
             Value::Product(p) => done(self.evaluator.relinearize_and_rescale(p, 1, self.keys)?),
+            Value::Undivided(u) => done(self.evaluator.divide_and_rescale(u, 1)?),
             Value::Rescaled(c) => Ok(Value::Ciphertext(c.clone())),
         }
     }

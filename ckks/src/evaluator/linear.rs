@@ -14,7 +14,7 @@ use crate::buffer::{Buffer, LINE};
 use crate::ciphertext::Ciphertext;
 use crate::error::{Error, Result};
 use crate::evaluation_keys::{EvaluationKeys, GaloisKey};
-use crate::evaluator::Evaluator;
+use crate::evaluator::{Evaluator, ExtendedCiphertext};
 use crate::kernels::{self, Factors};
 use crate::key_switch::{self, Addend, Decomposition};
 use crate::parameters::{KeyShape, Parameters};
@@ -247,7 +247,7 @@ fn rotate_onto(
     shape: KeyShape,
     total: Option<Sums>,
 ) -> Sums {
-    let [u1] = key_switch::mod_down(p, [u1], 0);
+    let u1 = key_switch::mod_down_in_place(p, u1);
     key_switch::decompose(p, &u1, shape).add_rotated(p, key, Addend::Extended(&u0), total)
 }
 
@@ -276,18 +276,32 @@ impl Evaluator {
         primes: usize,
         keys: &EvaluationKeys,
     ) -> Result<Ciphertext> {
+        // Too few primes are refused before the work.
+        self.rescaled_scale(a.scale, a.level(), primes)?;
+        self.divide_and_rescale(&self.linear_transform_extended(a, map, keys)?, primes)
+    }
+
+    /// Applies a linear map without the division at its end, for rotations and sums of its result.
+    ///
+    /// # Errors
+    /// As [`Self::linear_transform`].
+    pub fn linear_transform_extended(
+        &self,
+        a: &Ciphertext,
+        map: &LinearTransform,
+        keys: &EvaluationKeys,
+    ) -> Result<ExtendedCiphertext> {
         self.check("the ciphertext", &a.c[0])?;
-        let p = &self.parameters;
         let level = a.level();
         let scale = self.product_scale("linear_transform", a.scale, map.scale, level)?;
-        let scale = self.rescaled_scale(scale, level, primes)?;
-        let shape = self.common_shape(&map.rotations(), level, keys)?.unwrap_or_else(|| p.key_shape(level));
+        let shape = self.common_shape(&map.rotations(), level, keys)?;
+        let shape = shape.unwrap_or_else(|| self.parameters.key_shape(level));
         for (_, diagonal) in map.giants.iter().flat_map(|(_, terms)| terms) {
             self.check_diagonal(diagonal, level, shape)?;
         }
         let sums = self.products(a, map, shape, keys)?;
         let total = self.giant_steps(sums, &map.giants(), map.chain, (level, shape), keys)?;
-        Ok(Ciphertext { c: key_switch::mod_down(p, total, primes), scale })
+        Ok(ExtendedCiphertext::new(total, scale, shape))
     }
 
     /// Rotates each sum by its giant step and adds them up.

@@ -14,7 +14,7 @@ use super::linear::{BLOCK, Blocks, Diagonal, LimbValues, Sums};
 use crate::ciphertext::Ciphertext;
 use crate::error::{Error, Result};
 use crate::evaluation_keys::{EvaluationKeys, GaloisKey};
-use crate::evaluator::{Evaluator, same_level, same_scale};
+use crate::evaluator::{Evaluator, ExtendedCiphertext, same_level, same_scale};
 use crate::kernels;
 use crate::key_switch::{self, Decomposition};
 use crate::parameters::KeyShape;
@@ -171,6 +171,22 @@ impl Evaluator {
         primes: usize,
         keys: &EvaluationKeys,
     ) -> Result<Vec<Ciphertext>> {
+        // Too few primes are refused before the work.
+        inputs.iter().try_for_each(|a| self.rescaled_scale(a.scale, a.level(), primes).map(drop))?;
+        let sums = self.linear_matrix_extended(inputs, map, keys)?;
+        sums.iter().map(|sum| self.divide_and_rescale(sum, primes)).collect()
+    }
+
+    /// Applies a linear map to several ciphertexts without the divisions at its end, for rotations and sums of its results.
+    ///
+    /// # Errors
+    /// Inputs that are too few or of different levels or scales; otherwise as [`Self::linear_transform`].
+    pub fn linear_matrix_extended(
+        &self,
+        inputs: &[&Ciphertext],
+        map: &LinearMatrix,
+        keys: &EvaluationKeys,
+    ) -> Result<Vec<ExtendedCiphertext>> {
         let (Some(first), true) = (inputs.first(), inputs.len() >= map.inputs) else {
             let (needed, given) = (map.inputs, inputs.len());
             return Err(Error::LinearMap(format!("the map reads {needed} ciphertexts, {given} were given")));
@@ -182,7 +198,6 @@ impl Evaluator {
             same_scale("linear_matrix", first.scale, a.scale)?;
         }
         let scale = self.product_scale("linear_matrix", first.scale, map.scale, level)?;
-        let scale = self.rescaled_scale(scale, level, primes)?;
         let shape = self.common_shape(&map.rotations(), level, keys)?.unwrap_or_else(|| p.key_shape(level));
         for (_, diagonal) in map.rows.iter().flat_map(|r| &r.terms) {
             self.check_diagonal(diagonal, level, shape)?;
@@ -194,7 +209,7 @@ impl Evaluator {
                 let giants: Vec<i64> = rows.map(|r| r.giant).collect();
                 let sums = sums.by_ref().take(giants.len()).collect();
                 let total = self.giant_steps(sums, &giants, map.chain, (level, shape), keys)?;
-                Ok(Ciphertext { c: key_switch::mod_down(p, total, primes), scale })
+                Ok(ExtendedCiphertext::new(total, scale, shape))
             })
             .collect()
     }

@@ -9,8 +9,7 @@ use crate::evaluation_keys::{EvaluationKeys, GaloisKey};
 use crate::evaluator::Evaluator;
 use crate::galois::GaloisElement;
 use crate::key_switch::{self, Addend, Decomposition};
-use crate::parameters::{KeyShape, Parameters};
-use crate::poly::{Evaluation, Poly};
+use crate::parameters::KeyShape;
 
 impl Evaluator {
     /// Moves every slot `rotation` places to the left (to the right where negative). Level and scale stay.
@@ -144,6 +143,19 @@ impl Evaluator {
         keys: &EvaluationKeys,
     ) -> Result<Ciphertext> {
         self.check("the ciphertext", &a.c[0])?;
+        // A rotation by a multiple of the slots moves nothing; the round then only multiplies.
+        let rotations = self.rounds(step, count, radix)?.concat();
+        let Some(shape) = self.common_shape(&rotations, a.level(), keys)? else {
+            let mut sum = a.clone();
+            (1..count).try_for_each(|_| self.add_assign(&mut sum, a))?;
+            return Ok(sum);
+        };
+        let sum = self.rotate_and_sum_extended(&self.extend(a, shape), step, count, radix, keys)?;
+        self.divide_and_rescale(&sum, 0)
+    }
+
+    /// The rotations of each round of such a sum.
+    pub(super) fn rounds(&self, step: i64, count: usize, radix: usize) -> Result<Vec<Vec<i64>>> {
         if !count.is_power_of_two() || count > self.parameters.slots() {
             let expected = format!("a power-of-two count up to {}", self.parameters.slots());
             return Err(Error::Length { given: count, expected });
@@ -151,57 +163,13 @@ impl Evaluator {
         if radix != 2 && radix != 4 {
             return Err(Error::Length { given: radix, expected: "a radix of 2 or 4".into() });
         }
-        let (p, level) = (&self.parameters, a.level());
         let mut rounds = vec![];
         let mut covered = 1;
         while covered < count {
             let factor = radix.min(count / covered);
-            rounds.push((1..factor).map(|i| step * (covered * i) as i64).collect::<Vec<i64>>());
+            rounds.push((1..factor).map(|i| step * (covered * i) as i64).collect());
             covered *= factor;
         }
-        // A rotation by a multiple of the slots moves nothing; the round then only multiplies.
-        let Some(shape) = self.common_shape(&rounds.concat(), level, keys)? else {
-            let mut sum = a.clone();
-            (1..count).try_for_each(|_| self.add_assign(&mut sum, a))?;
-            return Ok(sum);
-        };
-        let mut total: Option<[Poly<Evaluation>; 2]> = None;
-        for round in rounds {
-            let (digits, own) = match total.take() {
-                None => {
-                    let raised = a.c.each_ref().map(|c| key_switch::raise(p, c, shape.special));
-                    (key_switch::decompose(p, &a.c[1], shape), raised)
-                }
-                Some([u0, u1]) => {
-                    let [c1] = key_switch::mod_down(p, [u1.clone()], 0);
-                    (key_switch::decompose(p, &c1, shape), [u0, u1])
-                }
-            };
-            let mut sum = None;
-            for rotation in round {
-                sum = Some(match (self.shaped_key(rotation, level, shape, keys)?, sum) {
-                    (Some(key), sum) => digits.add_rotated(p, key, Addend::Extended(&own[0]), sum),
-                    (None, None) => own.clone(),
-                    (None, Some(sum)) => added(p, sum, &own),
-                });
-            }
-            total = Some(match sum {
-                Some(sum) => added(p, sum, &own),
-                None => own,
-            });
-        }
-        match total {
-            Some(total) => Ok(Ciphertext { c: key_switch::mod_down(p, total, 0), scale: a.scale }),
-            None => Ok(a.clone()),
-        }
+        Ok(rounds)
     }
-}
-
-fn added(
-    p: &Parameters,
-    mut sum: [Poly<Evaluation>; 2],
-    other: &[Poly<Evaluation>; 2],
-) -> [Poly<Evaluation>; 2] {
-    sum.iter_mut().zip(other).for_each(|(s, o)| s.add_assign(o, p));
-    sum
 }

@@ -3,7 +3,7 @@
 //! The times are a model of key switches at N = 2^16 on 32-bit limbs (see [`Costs`]), fitted by least squares to the measured layers of LeNet,
 //! ResNet20 and ResNet20 with gates on a processor with AVX-512, and scaled to other ring degrees by N log N.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::convert::Infallible;
 
 use super::{Interpreter, walk};
@@ -147,7 +147,19 @@ impl Trace {
                 terms.iter().for_each(|t| uses[t.plain.0 as usize] += 1);
             }
         }
-        let mut tracer = Tracer { ring, costs: *costs, trace, layer: 0, program, groups, at: 0, uses };
+        let mut tracer = Tracer {
+            ring,
+            costs: *costs,
+            trace,
+            layer: 0,
+            program,
+            schedule,
+            groups,
+            at: 0,
+            uses,
+            undivided: program.undivided(),
+            decomposed: HashSet::new(),
+        };
         match walk(program, schedule, &mut tracer) {
             Ok(_) => {}
             Err(never) => match never {},
@@ -179,12 +191,17 @@ struct Tracer<'a> {
     trace: Trace,
     layer: usize,
     program: &'a Program,
+    schedule: &'a Schedule,
     /// As [`Schedule::groups`] says.
     groups: Vec<usize>,
     /// The instruction at work.
     at: usize,
     /// For each plaintext, how many terms of linear maps it is in.
     uses: Vec<usize>,
+    /// As [`Program::undivided`] says.
+    undivided: Vec<bool>,
+    /// Undivided values whose second half is decomposed already.
+    decomposed: HashSet<ValueId>,
 }
 
 impl Tracer<'_> {
@@ -239,6 +256,38 @@ impl Tracer<'_> {
     fn rotation(&mut self, by: u32, step: &Step) {
         self.trace.keys.rotations.insert((by, step.level));
     }
+
+    /// Whether the result of the instruction at work stays undivided.
+    fn stays_undivided(&self) -> bool {
+        self.undivided[self.at]
+    }
+
+    /// One automorphism of the operand of the instruction at work.
+    fn automorphism(&mut self, step: &Step) {
+        let cost = self.key_switch(step.level);
+        let ms = if self.stays_undivided() {
+            let operand = self.program.instructions[self.at].operands().first().copied();
+            let first = operand.is_some_and(|o| self.decomposed.insert(o));
+            cost.inner + if first { cost.down + cost.up } else { 0.0 }
+        } else {
+            cost.up + cost.inner + 2.0 * cost.down
+        };
+        let layer = self.layer(step);
+        layer.rotations += 1;
+        layer.milliseconds += ms;
+    }
+
+    /// The divisions of undivided values that the instruction at work reads as ciphertexts.
+    fn divisions(&mut self) {
+        if self.stays_undivided() {
+            return;
+        }
+        let operands = self.program.instructions[self.at].operands();
+        let waiting = operands.iter().filter(|o| self.undivided[o.index()]).count();
+        let step = &self.schedule.steps[self.at];
+        let down = self.key_switch(step.level).down;
+        self.layer(step).milliseconds += 2.0 * down * waiting as f64;
+    }
 }
 
 impl Interpreter for Tracer<'_> {
@@ -247,6 +296,7 @@ impl Interpreter for Tracer<'_> {
 
     fn begin(&mut self, at: ValueId, program: &Program) -> Result<(), Infallible> {
         (self.layer, self.at) = (program.layer_of[at.index()] as usize, at.index());
+        self.divisions();
         Ok(())
     }
 
@@ -274,6 +324,7 @@ impl Interpreter for Tracer<'_> {
         giants.rotations().into_iter().for_each(|r| self.rotation(r, step));
         let g: usize = maps.iter().map(|terms| giants.count(terms)).sum();
         let transformed = terms().filter(|t| self.is_transformed(t)).count();
+        let divided = (self.at..self.groups[self.at]).filter(|v| !self.undivided[*v]).count();
         let b = babies.len();
         babies.dedup_by_key(|b| b.0);
         let decomposed = babies.len();
@@ -285,7 +336,7 @@ impl Interpreter for Tracer<'_> {
             + cost.inner * (b + g) as f64
             + cost.product * terms().count() as f64
             + cost.transform * transformed as f64
-            + cost.down * (g + 2 * maps.len()) as f64;
+            + cost.down * (g + 2 * divided) as f64;
         Ok(())
     }
 
@@ -317,10 +368,7 @@ impl Interpreter for Tracer<'_> {
 
     fn rotate(&mut self, _: &(), by: u32, step: &Step) -> Result<(), Infallible> {
         self.rotation(by, step);
-        let cost = self.key_switch(step.level);
-        let layer = self.layer(step);
-        layer.rotations += 1;
-        layer.milliseconds += cost.up + cost.inner + 2.0 * cost.down;
+        self.automorphism(step);
         Ok(())
     }
 
@@ -334,21 +382,19 @@ impl Interpreter for Tracer<'_> {
         let rounds = rounds(by, count, radix);
         let rotations: Vec<u32> = rounds.concat();
         rotations.iter().for_each(|r| self.rotation(*r, step));
+        // Each round but the first divides one half before, the last division both; what stays undivided comes so.
+        let last = if self.stays_undivided() { 0.0 } else { cost.down };
         let layer = self.layer(step);
         layer.rotations += rounds.len();
         layer.hoisted += rotations.len() - rounds.len();
-        // Each round but the first divides one half before, the last division both.
         layer.milliseconds +=
-            (cost.up + cost.down) * rounds.len() as f64 + cost.inner * rotations.len() as f64 + cost.down;
+            (cost.up + cost.down) * rounds.len() as f64 + cost.inner * rotations.len() as f64 + last;
         Ok(())
     }
 
     fn conjugate(&mut self, _: &(), step: &Step) -> Result<(), Infallible> {
         self.trace.keys.conjugations.insert(step.level);
-        let cost = self.key_switch(step.level);
-        let layer = self.layer(step);
-        layer.rotations += 1;
-        layer.milliseconds += cost.up + cost.inner + 2.0 * cost.down;
+        self.automorphism(step);
         Ok(())
     }
 
@@ -368,6 +414,12 @@ impl Interpreter for Tracer<'_> {
 
     fn rescale(&mut self, _: &(), step: &Step) -> Result<(), Infallible> {
         let (c, l) = (self.costs, step.level as f64);
+        // The division of an undivided value takes the rescaling in.
+        let waits = |o: &ValueId| self.undivided[o.index()];
+        if self.program.instructions[self.at].operands().iter().any(waits) {
+            self.layer(step).rescales += 1;
+            return Ok(());
+        }
         let ms = 2.0 * (c.inverse + l * (c.forward + c.pointwise)) * self.share();
         let layer = self.layer(step);
         layer.rescales += 1;

@@ -33,7 +33,7 @@ impl Lowering<'_> {
         let usable = x.factor.iter().all(|f| *f != 0.0);
         match p.degree() {
             0 | 1 if (0..channels).all(|c| coefficient(p, c, 1) != 0.0) => self.affine(p, x),
-            2 if usable && is_well_conditioned(p, channels) => self.quadratic(p, x, true),
+            2 if usable && is_well_conditioned(p, channels) => self.quadratic(p, x),
             3 if usable && is_well_conditioned(p, channels) => self.cubic(p, x),
             _ => self.powers(p, x),
         }
@@ -46,13 +46,12 @@ impl Lowering<'_> {
         Tensor { factor, ..x }
     }
 
-    /// By one square, which takes its level unless it is left to the reader to divide.
-    pub(super) fn quadratic(&mut self, p: &Polynomial, mut x: Tensor, divided: bool) -> Tensor {
+    /// By one square.
+    fn quadratic(&mut self, p: &Polynomial, mut x: Tensor) -> Tensor {
         let f = x.factor.clone();
         let [c0, c1, c2] = [0, 1, 2].map(|k| move |c: usize| coefficient(p, c, k));
         self.add_constant(&mut x, |c, _| c1(c) / (2.0 * c2(c) * f[c]));
-        let square = |v| if divided { self.squared(v) } else { self.builder.push(Instruction::Square(v)) };
-        let values = x.values.iter().copied().map(square).collect();
+        let values = x.values.iter().map(|v| self.squared(*v)).collect();
         let factor: Vec<f64> = f.iter().enumerate().map(|(c, f)| snap(c2(c) * f * f)).collect();
         let mut y = Tensor { values, factor: factor.clone(), ..x };
         self.add_constant(&mut y, |c, _| (c0(c) - c1(c) * c1(c) / (4.0 * c2(c))) / factor[c]);

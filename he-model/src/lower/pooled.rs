@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use num_complex::Complex64;
 
 use super::row_copies::Shape as Copies;
-use super::{Lowering, Packing, Tensor, squeeze};
+use super::{Lowering, Packing, Tensor};
 use crate::ModelError;
 use crate::graph::{Conv2d, Graph, Linear, NodeId, Op};
 use crate::layout::{Grid, Layout};
@@ -119,7 +119,6 @@ impl Lowering<'_> {
         linear: &Linear,
         leaves: &[Leaf],
     ) -> Result<Tensor, ModelError> {
-        let mask_bits = if self.squeezes[id.0] { squeeze::MASK_BITS } else { self.packing.weight_bits };
         let (mut parts, mut bias) = (vec![], linear.bias.clone());
         let mut grid = None;
         for leaf in leaves {
@@ -142,7 +141,7 @@ impl Lowering<'_> {
                     let Layout::Grid(from) = x.layout else {
                         return Err(self.unsupported(id, "a convolution of what is not an image"));
                     };
-                    let Some(part) = self.factors_of_conv(linear, conv, &x, &from, mask_bits) else {
+                    let Some(part) = self.factors_of_conv(linear, conv, &x, &from) else {
                         return Err(self.unsupported(id, "row copies for which there is no room"));
                     };
                     parts.push(part);
@@ -193,19 +192,13 @@ impl Lowering<'_> {
         for part in &sums[1..] {
             sum = self.builder.push(Instruction::Add(sum, *part));
         }
-        // A square without a level of its own needs the sum before it is divided.
-        let squeeze = self.squeezes[id.0];
-        if !squeeze {
-            sum = self.builder.push(Instruction::Rescale(sum));
-        }
         sum = self.sum_of_periods(sum, period, grid);
         if !is_output && complex {
             let conjugate = self.builder.push(Instruction::Conjugate(sum));
             sum = self.builder.push(Instruction::Add(sum, conjugate));
         }
-        if squeeze {
-            sum = self.builder.push(Instruction::Rescale(sum));
-        }
+        // Divided last: the rounding of a division before would be summed with the periods.
+        sum = self.builder.push(Instruction::Rescale(sum));
         let (features, slots, films) = (bias.len(), grid.slots, grid.films);
         let layout = Layout::Vector { features, slots, period, films };
         let mut y = Tensor::unit(vec![sum], layout);
@@ -220,7 +213,6 @@ impl Lowering<'_> {
         conv: &Conv2d,
         x: &Tensor,
         from: &Grid,
-        mask_bits: u32,
     ) -> Option<Factors> {
         let shape = from.shape;
         let to = Grid { shape: crate::Shape { channels: conv.out_channels, ..shape }, ..*from };
@@ -255,7 +247,7 @@ impl Lowering<'_> {
                 }
             }
         }
-        let input = self.copy_rows(x.values[0], from, &copies, mask_bits);
+        let input = self.copy_rows(x.values[0], from, &copies);
         Some(Factors { input, complex: true, period: copies.row as usize, entries })
     }
 

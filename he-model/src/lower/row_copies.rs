@@ -150,11 +150,7 @@ impl<'a> Lowering<'a> {
         let hint = self.hints[id.0].clone();
         let stored = |o: usize| hint.as_ref().map_or(1.0, |h| h[o]);
         let copied = conv.kernel[0] > 1;
-        let input = if copied {
-            self.copy_rows(x.values[0], from, &shape, self.packing.weight_bits)
-        } else {
-            x.values[0]
-        };
+        let input = if copied { self.copy_rows(x.values[0], from, &shape) } else { x.values[0] };
         let mut plains = Plains::new();
         self.weights(&mut plains, conv, x, (from, &to), &shape, (0, &stored));
         let rider = self.rider(id, conv);
@@ -220,8 +216,8 @@ impl<'a> Lowering<'a> {
         Some(self.finish_copies(id, conv, value, to))
     }
 
-    /// The masks that copy, of so many bits, each after one hoisted rotation. The first offset of the run is part of the rotation.
-    pub(super) fn copy_rows(&mut self, x: ValueId, from: &Grid, shape: &Shape, bits: u32) -> ValueId {
+    /// The masks that copy, each after one hoisted rotation. The first offset of the run is part of the rotation.
+    pub(super) fn copy_rows(&mut self, x: ValueId, from: &Grid, shape: &Shape) -> ValueId {
         let slots = from.slots as i64;
         let mut terms = Vec::with_capacity(shape.copies.len());
         for copy in &shape.copies {
@@ -239,12 +235,18 @@ impl<'a> Lowering<'a> {
             let baby = (copy.row * shape.row - start).rem_euclid(slots) as u32;
             terms.push(Term { input: 0, baby, giant: 0, plain });
         }
-        let key = (x, bits, terms);
+        let key = (x, terms);
         if let Some(copied) = self.copied.get(&key) {
             return *copied;
         }
-        let scale = PlainScale::Bits(bits);
-        let copied = self.builder.push(Instruction::Linear { inputs: vec![x], terms: key.2.clone(), scale });
+        // What follows shares the masks' rescaling, unless they have a prime of their own.
+        let precise = self.packing.precise;
+        let scale = if precise { PlainScale::Fill } else { PlainScale::Bits(self.packing.weight_bits) };
+        let mut copied =
+            self.builder.push(Instruction::Linear { inputs: vec![x], terms: key.1.clone(), scale });
+        if precise {
+            copied = self.builder.push(Instruction::Rescale(copied));
+        }
         self.copied.insert(key, copied);
         copied
     }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use num_complex::Complex64;
 
 use super::conv::Plains;
-use super::{Lowering, Tensor, squeeze};
+use super::{Lowering, Tensor};
 use crate::ModelError;
 use crate::graph::{Bias, Conv2d, Linear, NodeId, Op};
 use crate::layout::Layout;
@@ -62,12 +62,7 @@ impl Lowering<'_> {
         }
         let offsets: BTreeSet<(i64, i64)> = plains.iter().flat_map(|p| p.keys().map(|k| k.1)).collect();
         let split = self.split(&offsets, 0, x.values.len());
-        let mut scale = PlainScale::Fill;
-        if self.squeezes[id.0] {
-            let factors = plains.iter().flat_map(BTreeMap::values).flatten();
-            scale = squeeze::matrix_scale(factors.fold(0.0, |m, w| w.abs().max(m)));
-        }
-        let values = plains.into_iter().map(|p| self.linear_map(&x, p, &split, scale)).collect();
+        let values = plains.into_iter().map(|p| self.linear_map(&x, p, &split, PlainScale::Fill)).collect();
         let mut y = Tensor::unit(values, layout);
         self.add_constant(&mut y, |c, _| stored(c) * bias[c]);
         y.factor = (0..bias.len()).map(|c| 1.0 / stored(c)).collect();

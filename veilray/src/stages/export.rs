@@ -43,6 +43,9 @@ pub fn run(context: &Context, arguments: &ExportArguments) -> Result<()> {
 /// Calibration films on which the offsets are measured: their mean, over all positions, settles with few.
 const OFFSET_FILMS: usize = 32;
 
+/// Errors of logits that a user should know of: AUROC no longer agrees to three decimals.
+const LARGE_ERROR: f64 = 0.01;
+
 /// Exports the classifier at `classifier`, calibrated on the validation films of `latents`, into the run folder; returns
 /// the model and the report as text.
 ///
@@ -84,6 +87,15 @@ pub fn export_run(
         let latent: Vec<f64> = latents.latent(film).iter().map(|&value| f64::from(value)).collect();
         let errors = compare_layers(&model, &Circuit::new(&model)?, &[latent], &mut random()?)?;
         report.set_predicted_errors(errors.iter().map(|layer| (layer.name.as_str(), layer.error)));
+        if let Some(logits) =
+            errors.last().filter(|logits| logits.error.is_nan() || logits.error > LARGE_ERROR)
+        {
+            context.say(&format!(
+                "warning: logits are expected to be off by up to {:.1e} (largest logit {:.1}); more of export.max_key_megabytes or \
+                 export.wide_stages makes them more exact",
+                logits.error, logits.magnitude
+            ));
+        }
     }
     model.save(&folder.model())?;
     train::files::write_atomically(
