@@ -405,7 +405,7 @@ impl Lowering<'_> {
     }
 }
 
-/// A linear node that only a quadratic (cubic) reads stores its values times the square (cube) root of the leading
+/// A linear node that only a polynomial reads stores its values times the root, of its degree, of the leading
 /// coefficient: then the polynomial leaves the factor 1 or -1 and its values keep their size.
 fn hints(graph: &Graph) -> Vec<Option<Vec<f64>>> {
     let readers = graph.readers();
@@ -417,6 +417,12 @@ fn hints(graph: &Graph) -> Vec<Option<Vec<f64>>> {
         let roots: Vec<f64> = match p.degree() {
             2 => (0..channels).map(|c| lead(c).abs().sqrt()).collect(),
             3 => (0..channels).map(|c| lead(c).cbrt()).collect(),
+            // The highest power gets a factor near 1: powers of what reaches 6 or 8 would be millions that cancel.
+            d @ 4.. => {
+                return Some(
+                    (0..channels).map(|c| lead(c).abs().powf(1.0 / d as f64).clamp(0.0625, 1.0)).collect(),
+                );
+            }
             _ => return None,
         };
         polynomial::is_well_conditioned(p, channels).then_some(roots)

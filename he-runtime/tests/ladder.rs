@@ -7,9 +7,12 @@ use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 
 use he_model::zoo::{Architecture, Recipe, random, random_input};
-use he_model::{Graph, HeModel, Offsets, PlanOptions, Preprocessing, Ranges, SecurityLevel, Shape, plan};
+use he_model::{
+    Bias, Conv2d, Graph, GraphLiteral, HeModel, Linear, NodeId, Offsets, Op, PlanOptions, Polynomial,
+    Preprocessing, Ranges, SecurityLevel, Shape, plan,
+};
 use he_runtime::client::{KeyBundle, decrypt, decrypt_batch, encrypt, encrypt_batch};
-use he_runtime::simulate::simulate;
+use he_runtime::simulate::{compare_layers, simulate};
 use he_runtime::{Circuit, Server};
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
@@ -337,4 +340,41 @@ fn rounding_is_foreseen_and_corrected_on_average() {
     assert!(model.offsets.len() > 5, "{} layers", model.offsets.len());
     let corrected = mean_square(&mut errors(&model, &mut rng).iter().map(|e| e.0));
     assert!(corrected < 0.5 * measured, "{corrected} of {measured}");
+}
+
+/// Found with a trained LeNet whose ReLU was a Chebyshev interpolation of degree 8: its powers reached millions that cancelled, and the
+/// logits were off by 3.5.
+#[test]
+fn powers_of_large_values_do_not_swamp_their_sum() {
+    // Of max(x, 0) on [-6, 6].
+    let relu = [0.212251, 0.5, 0.235769, 0.0, -0.0130975, 0.0, 0.000407469, 0.0, -4.61977e-06];
+    let shape = Shape::new(2, 8, 8);
+    let mut g = GraphLiteral::new(shape);
+    let conv = Conv2d {
+        out_channels: 2,
+        kernel: [3, 3],
+        stride: 1,
+        padding: 1,
+        groups: 1,
+        weight: (0..36).map(|i| f64::from(i % 7 - 3) / 3.0).collect(),
+        bias: Bias::Channel(vec![0.3, -0.2]),
+    };
+    let x = g.push("conv", Op::Conv2d(conv), &[NodeId(0)]);
+    let x = g.push("act", Op::Polynomial(Polynomial::shared(&relu)), &[x]);
+    let x = g.push("mean", Op::GlobalAvgPool, &[x]);
+    let head = Linear { outputs: 2, weight: vec![1.0, -0.5, 0.4, 0.8], bias: vec![0.0, 0.1] };
+    let x = g.push("fc", Op::Linear(head), &[x]);
+    let graph = Graph::new(g.finish(x)).unwrap();
+    let latent: Vec<f64> = random_input(shape, 2).iter().map(|v| 1.5 * v).collect();
+    let largest = graph.run_all(&latent).unwrap()[1].iter().fold(0.0f64, |m, v| m.max(v.abs()));
+    assert!((5.0..6.5).contains(&largest), "{largest}");
+    for precise in [false, true] {
+        let model = model(graph.clone(), &insecure(precise));
+        let circuit = Circuit::new(&model).unwrap();
+        let mut rng = ChaCha20Rng::seed_from_u64(4);
+        let layers = compare_layers(&model, &circuit, &[&latent], &mut rng).unwrap();
+        let act = layers.iter().find(|l| l.name == "act").unwrap();
+        println!("precise {precise}: {:.1e} of {:.2}", act.error, act.magnitude);
+        assert!(act.error < if precise { 1e-3 } else { 0.1 }, "{precise}: {:e}", act.error);
+    }
 }

@@ -77,6 +77,9 @@ struct Progress {
     best: Option<Metrics>,
     best_digest: String,
     history: History,
+    /// The validation film for which an epoch last gave no numbers.
+    #[serde(default)]
+    exploded: Option<String>,
 }
 
 /// Trains the classifier on `latents` in `session`'s run folder, from where it stands.
@@ -231,18 +234,35 @@ pub fn train_classifier(
             let weights = weights.unwrap_or_else(|| collect(&net));
             let judged =
                 judged(&model, weights, &device).map_err(|p| refusal(&last, p, OTHER_ARCHITECTURE))?;
-            let metrics = measure(&judged, latents, &validation)?;
-            let macro_auroc = metrics.macro_.auroc.unwrap_or(f64::NAN);
+            let logits = all_logits(&judged, latents, &validation);
+            let exploded = logits.iter().position(|logits| logits.iter().any(|v| v.is_nan()));
+            // Early epochs of deep polynomials may have no number for some film: they are no candidates for the best one.
+            let metrics = match exploded {
+                None => Some(metrics_of(latents, &validation, &logits)?),
+                Some(at) => {
+                    let film = latents.ids[validation[at]].clone();
+                    listener.note(&format!(
+                        "classifier: epoch {epoch} gives no numbers for film {film}, and is passed over"
+                    ));
+                    progress.exploded = Some(film);
+                    None
+                }
+            };
+            let figure =
+                |read: fn(&Metrics) -> Option<f64>| metrics.as_ref().and_then(read).unwrap_or(f64::NAN);
+            let macro_auroc = figure(|m| m.macro_.auroc);
             let mut figures = sums.take();
             figures.push(("validation/macro_auroc".into(), macro_auroc));
-            figures.push(("validation/micro_auroc".into(), metrics.micro.auroc.unwrap_or(f64::NAN)));
-            figures.push(("validation/macro_f1".into(), metrics.macro_.f1.unwrap_or(f64::NAN)));
+            figures.push(("validation/micro_auroc".into(), figure(|m| m.micro.auroc)));
+            figures.push(("validation/macro_f1".into(), figure(|m| m.macro_.f1)));
             figures.push(("train/learning_rate".into(), rate));
             let named = || figures.iter().map(|(name, value)| (name.as_str(), *value));
             events.scalars(progress.step, named().filter(|(_, value)| value.is_finite()))?;
             progress.history.push(progress.step, named());
             let best = progress.best.as_ref().and_then(|best| best.macro_.auroc).unwrap_or(f64::NEG_INFINITY);
-            if progress.best.is_none() || macro_auroc > best {
+            if let Some(metrics) = metrics
+                && (progress.best.is_none() || macro_auroc > best)
+            {
                 let checkpoint = model_checkpoint(config, &model, latents, &judged, &metrics, epoch);
                 progress.best_digest = checkpoint.save(&session.classifier_model())?;
                 progress.best_epoch = epoch;
@@ -278,8 +298,13 @@ pub fn train_classifier(
             });
         }
     }
-    let validation = progress.best.ok_or_else(|| {
-        refusal(&last, "training ended without a validation".into(), "raise classifier.train.epochs")
+    let validation = progress.best.ok_or_else(|| match &progress.exploded {
+        Some(film) => refusal(
+            &last,
+            format!("no epoch gives numbers for every validation film; in the last one without, film {film}"),
+            "raise classifier.train.range_penalty, or lower classifier.model.residual_gain or the learning rate",
+        ),
+        None => refusal(&last, "training ended without a validation".into(), "raise classifier.train.epochs"),
     })?;
     listener.finish(&format!(
         "classifier: {} epochs in {:.0} s, validation macro AUROC {} (epoch {}) -> {}",
@@ -476,10 +501,6 @@ fn all_logits(net: &Classifier, latents: &LatentSet, indices: &[usize]) -> Vec<V
         scores.extend(values.chunks_exact(labels.max(1)).map(<[f64]>::to_vec));
     }
     scores
-}
-
-fn measure(net: &Classifier, latents: &LatentSet, indices: &[usize]) -> Result<Metrics> {
-    metrics_of(latents, indices, &all_logits(net, latents, indices))
 }
 
 /// Metrics of logits, one list per film of `indices`.

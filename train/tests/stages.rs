@@ -64,6 +64,23 @@ fn an_interrupted_run_computes_what_an_uninterrupted_one_would() {
     assert_eq!(train_classifier(&config, &latents, &session).unwrap().digest, report.digest);
 }
 
+/// A validation film on which the polynomials overflow ends no training while it lasts, and is named where no epoch is left.
+#[test]
+fn a_film_without_numbers_is_named_at_the_end() {
+    let config = tiny(&[]);
+    let folder = tempfile::tempdir().unwrap();
+    let session = Session::quiet(folder.path());
+    train_vqgan(&config, &session).unwrap();
+    let mut latents = encode_latents(&config, &session).unwrap();
+    let film = latents.indices(Split::Validation)[1];
+    let len = latents.latent_len();
+    latents.latents[film * len..(film + 1) * len].fill(1e30);
+    let error = train_classifier(&config, &latents, &session).unwrap_err().to_string();
+    assert!(error.contains(&latents.ids[film]) && error.contains("range_penalty"), "{error}");
+    let history = fs::read_to_string(folder.path().join("classifier/metrics.csv")).unwrap();
+    assert_eq!(history.lines().count(), 1 + 3, "every epoch was gone through:\n{history}");
+}
+
 #[test]
 fn training_reduces_the_loss_and_leaves_a_complete_run_folder() {
     let config =
