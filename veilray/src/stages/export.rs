@@ -43,7 +43,7 @@ pub fn run(context: &Context, arguments: &ExportArguments) -> Result<()> {
 /// Calibration films on which the offsets are measured: their mean, over all positions, settles with few.
 const OFFSET_FILMS: usize = 32;
 
-/// Errors of logits that a user should know of: AUROC no longer agrees to three decimals.
+/// Largest error of a logit that is not warned of.
 const LARGE_ERROR: f64 = 0.01;
 
 /// Exports the classifier at `classifier`, calibrated on the validation films of `latents`, into the run folder; returns
