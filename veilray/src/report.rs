@@ -67,8 +67,8 @@ pub struct Report {
 const STYLE: &str = "\
 body{font:15px/1.5 system-ui,sans-serif;color:#1b1f24;max-width:84rem;margin:2rem auto;padding:0 1rem}\
 h1{font-size:1.7rem;margin-bottom:.2rem}h2{font-size:1.25rem;margin-top:2.2rem;border-bottom:1px solid #d0d7de}\
-.summary{color:#57606a;margin-top:0}table{border-collapse:collapse;margin:.8rem 0 1.4rem;display:block;overflow-x:auto}\
-caption{text-align:left;color:#57606a;padding-bottom:.3rem}\
+.summary{color:#57606a;margin-top:0}table{border-collapse:collapse}.scroll{overflow-x:auto;margin-bottom:1.4rem}\
+.caption{color:#57606a;margin:.8rem 0 .3rem}\
 th,td{padding:.22rem .6rem;white-space:nowrap;border-bottom:1px solid #eaeef2;text-align:right;font-variant-numeric:tabular-nums}\
 .text{text-align:left}th{background:#f6f8fa;white-space:normal;vertical-align:bottom}\
 figure{display:inline-block;margin:.3rem .6rem .3rem 0;text-align:center;vertical-align:top}\
@@ -135,8 +135,10 @@ impl Table {
         out
     }
 
+    /// The caption is a paragraph of its own: inside the table it would be as wide as the table, and scroll away with it.
     fn to_html(&self) -> String {
-        let mut out = format!("<table><caption>{}</caption><tr>", escape(&self.caption));
+        let mut out =
+            format!("<p class=\"caption\">{}</p>\n<div class=\"scroll\"><table><tr>", escape(&self.caption));
         let class = |column| if self.is_text(column) { " class=\"text\"" } else { "" };
         for (column, title) in self.head.iter().enumerate() {
             let _ = write!(out, "<th{}>{}</th>", class(column), escape(title));
@@ -149,7 +151,7 @@ impl Table {
             }
             out.push_str("</tr>\n");
         }
-        out.push_str("</table>\n");
+        out.push_str("</table></div>\n");
         out
     }
 }
