@@ -132,6 +132,15 @@ pub(crate) enum Factors<'a> {
     Each(&'a [u32]),
 }
 
+/// One term of a pair of weighted sums: the same factors on rows of both halves of a ciphertext.
+#[derive(Clone, Copy)]
+pub(crate) struct Term<'a> {
+    /// Rows of entries, one for each sum.
+    pub(crate) rows: [&'a [u32]; 2],
+    /// What they are multiplied by.
+    pub(crate) factors: Factors<'a>,
+}
+
 /// The constants of a basis conversion into one prime.
 pub(crate) struct Target {
     /// Target prime.
@@ -305,15 +314,17 @@ kernels! {
         }
     }
 
-    /// out = sum_j a_j f_j: a_j are entries, f_j residues, one for each run of positions, or for each position.
-    fn portable_weighted_sum(out: &mut [u32], terms: &[(&[u32], Factors)], m: Modulus) {
+    /// out_h = sum_j a_jh f_j: a_jh are entries, f_j residues, one for each run of positions, or for each position.
+    fn portable_weighted_sums(outs: [&mut [u32]; 2], terms: &[Term<'_>], m: Modulus) {
         let limit = u64::from(m.value()) << 32;
-        for (block, out) in out.chunks_exact_mut(LANES).enumerate() {
+        let halves = outs.into_iter().enumerate();
+        let blocks = halves.flat_map(|(half, out)| out.chunks_exact_mut(LANES).enumerate().map(move |b| (half, b)));
+        for (half, (block, out)) in blocks {
             let at = block * LANES;
             let mut sum = [0u64; LANES];
-            for (j, (a, factors)) in terms.iter().enumerate() {
-                let a = &a[at..at + LANES];
-                match factors {
+            for (j, term) in terms.iter().enumerate() {
+                let a = &term.rows[half][at..at + LANES];
+                match term.factors {
                     Factors::Runs(f, log_run) if 1 << log_run >= LANES => {
                         let factor = u64::from(f[at >> log_run]);
                         for i in 0..LANES {
@@ -472,8 +483,8 @@ prefer_by_hand! {
     fn rotated_inner_product / portable_rotated_inner_product(
         out: &mut [u32], a: &[&[u32]], b: &[&[u32]], addend: Option<(&[u32], u32)>, moves: Moves<'_>, m: Modulus,
     )
-    /// out = sum_j a_j f_j: a_j are entries, f_j residues, one for each run of positions, or for each position.
-    fn weighted_sum / portable_weighted_sum(out: &mut [u32], terms: &[(&[u32], Factors)], m: Modulus)
+    /// out_h = sum_j a_jh f_j: a_jh are entries, f_j residues, one for each run of positions, or for each position.
+    fn weighted_sums / portable_weighted_sums(outs: [&mut [u32]; 2], terms: &[Term<'_>], m: Modulus)
     /// out_i = a_(permutation_i), for the permutation of an automorphism.
     fn permute / portable_permute(out: &mut [u32], a: &[u32], permutation: &Permutation)
     /// One block of a conversion: `gathered` holds `size` entries of each source, and of the quotients last, in rows that begin `stride`
@@ -509,27 +520,31 @@ mod tests {
             let plain: Vec<u32> =
                 (0..n).map(|i| (0..terms).fold(0, |s, j| m.add(s, m.mul(a[j][i], b[j][i])))).collect();
             let rows: Vec<&[u32]> = a.iter().map(Vec::as_slice).collect();
-            let weights: Vec<(&[u32], Factors)> =
-                a.iter().zip(&b).map(|(a, b)| (a.as_slice(), Factors::Each(b))).collect();
-            for f in [weighted_sum, portable_weighted_sum] {
-                let mut out = vec![0; n];
-                f(&mut out, &weights, m);
-                prop_assert_eq!(&out, &plain);
-            }
-            for log_run in 0..=6 {
-                // Exactly as many factors as there are runs: reading past them would be seen.
-                let runs: Vec<(&[u32], Factors)> = a
-                    .iter()
-                    .zip(&b)
-                    .map(|(a, b)| (a.as_slice(), Factors::Runs(&b[..n >> log_run], log_run)))
+            // Both halves, the other one with its rows the other way round. Exactly as many factors as there are runs: reading
+            // past them would be seen. Kinds of factors change from term to term, and with the case.
+            let kinds = |j: usize, uniform: Option<u32>| uniform.unwrap_or((j as u32 + seed as u32) % 8);
+            for uniform in (0..8).map(Some).chain([None]) {
+                let weights: Vec<Term<'_>> = (0..terms)
+                    .map(|j| {
+                        let factors = match kinds(j, uniform) {
+                            7 => Factors::Each(&b[j]),
+                            log_run => Factors::Runs(&b[j][..n >> log_run], log_run),
+                        };
+                        Term { rows: [&a[j], &a[terms - 1 - j]], factors }
+                    })
                     .collect();
-                let by_runs: Vec<u32> = (0..n)
-                    .map(|i| (0..terms).fold(0, |s, j| m.add(s, m.mul(a[j][i], b[j][i >> log_run]))))
-                    .collect();
-                for f in [weighted_sum, portable_weighted_sum] {
-                    let mut out = vec![0; n];
-                    f(&mut out, &runs, m);
-                    prop_assert_eq!(&out, &by_runs);
+                let expected = [false, true].map(|other| -> Vec<u32> {
+                    let row = |j: usize| if other { &a[terms - 1 - j] } else { &a[j] };
+                    let run = |j: usize| kinds(j, uniform) % 7;
+                    (0..n)
+                        .map(|i| (0..terms).fold(0, |s, j| m.add(s, m.mul(row(j)[i], b[j][i >> run(j)]))))
+                        .collect()
+                });
+                for f in [weighted_sums, portable_weighted_sums] {
+                    let mut out = [vec![0; n], vec![0; n]];
+                    let [u, v] = &mut out;
+                    f([u, v], &weights, m);
+                    prop_assert_eq!(&out, &expected);
                 }
             }
             let key: Vec<Vec<u32>> = b.iter().map(|b| b.iter().map(|&x| m.to_montgomery(x)).collect()).collect();

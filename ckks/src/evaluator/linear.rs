@@ -15,7 +15,7 @@ use crate::ciphertext::Ciphertext;
 use crate::error::{Error, Result};
 use crate::evaluation_keys::{EvaluationKeys, GaloisKey};
 use crate::evaluator::{Evaluator, ExtendedCiphertext};
-use crate::kernels::{self, Factors};
+use crate::kernels::{self, Factors, Term};
 use crate::key_switch::{self, Addend, Decomposition};
 use crate::parameters::{KeyShape, Parameters};
 use crate::plaintext::{PeriodicPlaintext, Plaintext};
@@ -474,14 +474,15 @@ impl Evaluator {
                 self.baby_block(a, digits, *key, (limbs, i, raise), at, rows);
             }
             for ((sum, (_, terms)), values) in sums.iter_mut().zip(&map.giants).zip(&values) {
-                for (half, out) in sum.iter_mut().enumerate() {
-                    let terms: Vec<(&[u32], Factors)> = terms
-                        .iter()
-                        .zip(values)
-                        .map(|(&(baby, _), values)| (rotated.row(baby, half), values.factors(n, at, block)))
-                        .collect();
-                    kernels::weighted_sum(&mut out[at..at + block], &terms, m);
-                }
+                let terms: Vec<Term<'_>> = terms
+                    .iter()
+                    .zip(values)
+                    .map(|(&(baby, _), values)| Term {
+                        rows: [0, 1].map(|half| rotated.row(baby, half)),
+                        factors: values.factors(n, at, block),
+                    })
+                    .collect();
+                kernels::weighted_sums(sum.each_mut().map(|out| &mut out[at..at + block]), &terms, m);
             }
         }
     }

@@ -15,7 +15,7 @@ use crate::ciphertext::Ciphertext;
 use crate::error::{Error, Result};
 use crate::evaluation_keys::{EvaluationKeys, GaloisKey};
 use crate::evaluator::{Evaluator, ExtendedCiphertext, same_level, same_scale};
-use crate::kernels;
+use crate::kernels::{self, Term};
 use crate::key_switch::{self, Decomposition};
 use crate::parameters::KeyShape;
 use crate::poly::Poly;
@@ -279,24 +279,28 @@ impl Evaluator {
             .collect();
         let block = BLOCK.min(n);
         let mut rotated = Blocks::new(chunk.rotated.len(), block);
-        let mut part = vec![0u32; block];
+        let mut parts = [vec![0u32; block], vec![0u32; block]];
         // A block of every rotated input stays in cache for all outputs.
         for at in (0..n).step_by(block) {
             for ((a, digits, key), rows) in chunk.rotated.iter().zip(rotated.pairs_mut()) {
                 self.baby_block(a, *digits, *key, (limbs, i, raise), at, rows);
             }
             for (sum, values) in sums.iter_mut().zip(&values) {
-                for (half, out) in sum.iter_mut().enumerate() {
-                    let out = &mut out[at..at + block];
-                    let terms: Vec<(&[u32], kernels::Factors)> = values
-                        .iter()
-                        .map(|(baby, values)| (rotated.row(*baby, half), values.factors(n, at, block)))
-                        .collect();
-                    if first {
-                        kernels::weighted_sum(out, &terms, m);
-                    } else if !terms.is_empty() {
-                        kernels::weighted_sum(&mut part, &terms, m);
-                        kernels::add_assign(out, &part, m);
+                let outs = sum.each_mut().map(|out| &mut out[at..at + block]);
+                let terms: Vec<Term<'_>> = values
+                    .iter()
+                    .map(|(baby, values)| Term {
+                        rows: [0, 1].map(|half| rotated.row(*baby, half)),
+                        factors: values.factors(n, at, block),
+                    })
+                    .collect();
+                if first {
+                    kernels::weighted_sums(outs, &terms, m);
+                } else if !terms.is_empty() {
+                    let [u, v] = &mut parts;
+                    kernels::weighted_sums([u, v], &terms, m);
+                    for (out, part) in outs.into_iter().zip(&parts) {
+                        kernels::add_assign(out, part, m);
                     }
                 }
             }

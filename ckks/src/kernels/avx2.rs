@@ -5,13 +5,13 @@
 //! The results are the same residues as those of the portable bodies.
 
 use std::arch::x86_64::{
-    __m256i, _mm256_add_epi32, _mm256_add_epi64, _mm256_blend_epi32, _mm256_loadu_si256,
-    _mm256_maskload_epi32, _mm256_min_epu32, _mm256_mul_epu32, _mm256_permutevar8x32_epi32,
-    _mm256_set1_epi32, _mm256_setzero_si256, _mm256_srli_epi64, _mm256_storeu_si256, _mm256_sub_epi32,
-    _mm256_sub_epi64,
+    __m256i, _mm_loadu_si128, _mm256_add_epi32, _mm256_add_epi64, _mm256_blend_epi32, _mm256_castsi128_si256,
+    _mm256_loadu_si256, _mm256_min_epu32, _mm256_mul_epu32, _mm256_permute4x64_epi64,
+    _mm256_permutevar8x32_epi32, _mm256_set1_epi32, _mm256_setzero_si256, _mm256_shuffle_epi32,
+    _mm256_srli_epi64, _mm256_storeu_si256, _mm256_sub_epi32, _mm256_sub_epi64,
 };
 
-use super::{Factors, LANES, Target, by_targets};
+use super::{Factors, LANES, Target, Term, by_targets};
 use crate::arith::Modulus;
 use crate::galois::{Moves, Pattern, Permutation};
 
@@ -25,6 +25,14 @@ const VECTORS: usize = LANES / WIDTH;
 const FIRST_PRODUCTS: usize = 16;
 /// Products between later reductions: the reduced sum, below q 2^32, and 12 q 2^30.
 const NEXT_PRODUCTS: usize = 12;
+/// Vectors of each of two weighted sums that stay in registers together.
+const PAIR: usize = 2;
+/// Products of a weighted sum before its first reduction: 12 q 2^30 = 3 q 2^32, see [`Lanes::reduce_weighted`].
+const FIRST_WEIGHTED: usize = 12;
+/// Products between later ones: the reduced sum, below q 2^32, and 8 q 2^30.
+const NEXT_WEIGHTED: usize = 8;
+/// Products of an inner product that needs no reduction before the last: 4 q 2^30 = q 2^32.
+const FEW_PRODUCTS: usize = 4;
 /// Mask of the odd 32-bit lanes.
 const ODD: i32 = 0b1010_1010;
 
@@ -35,16 +43,12 @@ fn load(words: &[u32; WIDTH]) -> __m256i {
     unsafe { _mm256_loadu_si256(words.as_ptr().cast()) }
 }
 
-/// At most eight words, the rest zero.
+/// Four words, in the lower half.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn load_some(words: &[u32]) -> __m256i {
-    let mut mask = [0; WIDTH];
-    for m in mask.iter_mut().take(words.len()) {
-        *m = u32::MAX;
-    }
-    // SAFETY: only the words of the slice, at most eight of them, are read: the mask leaves the others out.
-    unsafe { _mm256_maskload_epi32(words.as_ptr().cast(), load(&mask)) }
+fn load_half(words: &[u32; WIDTH / 2]) -> __m256i {
+    // SAFETY: the array has the 16 bytes that are read, and the load needs no alignment.
+    _mm256_castsi128_si256(unsafe { _mm_loadu_si128(words.as_ptr().cast()) })
 }
 
 #[target_feature(enable = "avx2")]
@@ -104,11 +108,16 @@ impl Lanes {
         _mm256_min_epu32(t, _mm256_add_epi32(t, self.q))
     }
 
-    /// The residues x 2^64 2^-32.
+    /// The eight residues of sums below 3 q 2^32. A first reduction leaves upper halves between -q and 3q; with q added they are words
+    /// below 4q < 2^32, whose products with 2^64 mod q are below q 2^32, and the second undoes the first.
     #[target_feature(enable = "avx2")]
     #[inline]
-    fn to_montgomery(self, x: __m256i) -> __m256i {
-        self.reduce(multiply_add([_mm256_setzero_si256(); 2], x, self.radix_squared))
+    fn reduce_weighted(self, sum: Sum) -> __m256i {
+        self.reduce(sum.map(|s| {
+            let s = _mm256_sub_epi64(s, _mm256_mul_epu32(_mm256_mul_epu32(s, self.inverse), self.q));
+            let upper = _mm256_add_epi32(_mm256_srli_epi64::<32>(s), self.q);
+            _mm256_mul_epu32(upper, self.radix_squared)
+        }))
     }
 }
 
@@ -161,6 +170,9 @@ fn inner_product_lanes(
             *sum = multiply_add(*sum, load(a), load(b));
         }
         left -= 1;
+    }
+    if a.len() + usize::from(addend.is_some()) <= FEW_PRODUCTS {
+        return sums.map(|s| lanes.reduce(s));
     }
     sums.map(|s| lanes.reduce(lanes.lower(s)))
 }
@@ -224,52 +236,72 @@ pub(super) fn permute(out: &mut [u32], a: &[u32], permutation: &Permutation) {
     }
 }
 
+/// Both sums together, so that factors are read and spread once for the two.
 #[target_feature(enable = "avx2")]
-pub(super) fn weighted_sum(out: &mut [u32], terms: &[(&[u32], Factors)], m: Modulus) {
+pub(super) fn weighted_sums([u, v]: [&mut [u32]; 2], terms: &[Term<'_>], m: Modulus) {
     let lanes = Lanes::new(m);
-    // For runs of 2^k < 8 positions: lane i takes value i >> k.
-    let spread = [0, 1, 2].map(|k| load(&std::array::from_fn(|i| (i >> k) as u32)));
-    for (at, out) in out.as_chunks_mut::<WIDTH>().0.as_chunks_mut::<VECTORS>().0.iter_mut().enumerate() {
-        let first = at * LANES;
-        let mut sums = [[_mm256_setzero_si256(); 2]; VECTORS];
-        let mut left = FIRST_PRODUCTS;
-        for (a, factors) in terms {
+    // For runs of two and of four positions: lane i takes value i >> k.
+    let [twos, fours] = [1, 2].map(|k| load(&std::array::from_fn(|i| (i >> k) as u32)));
+    let [us, vs] = [u, v].map(|row| row.as_chunks_mut::<WIDTH>().0.as_chunks_mut::<PAIR>().0);
+    for (at, (u, v)) in us.iter_mut().zip(vs).enumerate() {
+        let mut sums = [[_mm256_setzero_si256(); 2]; 2 * PAIR];
+        let mut left = FIRST_WEIGHTED;
+        for term in terms {
             if left == 0 {
                 sums = sums.map(|s| lanes.lower(s));
-                left = NEXT_PRODUCTS;
+                left = NEXT_WEIGHTED;
             }
             left -= 1;
-            let a = vectors(a, at);
-            match factors {
-                Factors::Runs(f, log_run) if 1 << log_run >= LANES => {
-                    let f = _mm256_set1_epi32(f[first >> log_run] as i32);
-                    for (sum, a) in sums.iter_mut().zip(a) {
-                        *sum = multiply_add_one(*sum, load(a), f);
-                    }
+            let (even, odd) = match term.factors {
+                Factors::Runs(f, 1) => {
+                    let f = load(&f.as_chunks::<WIDTH>().0[at]);
+                    let high = _mm256_permute4x64_epi64::<0b1110>(f);
+                    let f = [f, high].map(|f| _mm256_permutevar8x32_epi32(f, twos));
+                    (f, f)
+                }
+                Factors::Runs(f, 2) => {
+                    let f = load_half(&f.as_chunks::<{ WIDTH / 2 }>().0[at]);
+                    let high = _mm256_shuffle_epi32::<0b1110>(f);
+                    let f = [f, high].map(|f| _mm256_permutevar8x32_epi32(f, fours));
+                    (f, f)
+                }
+                Factors::Runs(f, 3) => {
+                    let f = f.as_chunks::<PAIR>().0[at].map(|f| _mm256_set1_epi32(f as i32));
+                    (f, f)
+                }
+                Factors::Runs(f, 0) | Factors::Each(f) => {
+                    let f = pair(f, at).each_ref().map(|f| load(f));
+                    (f, f.map(|f| _mm256_srli_epi64::<32>(f)))
                 }
                 Factors::Runs(f, log_run) => {
-                    for (v, (sum, a)) in sums.iter_mut().zip(a).enumerate() {
-                        let f = &f[(first + v * WIDTH) >> log_run..];
-                        let f = match spread.get(*log_run as usize) {
-                            Some(&spread) => {
-                                _mm256_permutevar8x32_epi32(load_some(&f[..WIDTH >> log_run]), spread)
-                            }
-                            None => _mm256_set1_epi32(f[0] as i32),
-                        };
-                        *sum = multiply_add(*sum, load(a), f);
-                    }
+                    let f = [_mm256_set1_epi32(f[(at * PAIR * WIDTH) >> log_run] as i32); PAIR];
+                    (f, f)
                 }
-                Factors::Each(f) => {
-                    for ((sum, a), f) in sums.iter_mut().zip(a).zip(vectors(f, at)) {
-                        *sum = multiply_add(*sum, load(a), load(f));
-                    }
+            };
+            for (sums, row) in sums.as_chunks_mut::<PAIR>().0.iter_mut().zip(term.rows) {
+                let row = pair(row, at);
+                for i in 0..PAIR {
+                    let a = load(&row[i]);
+                    let a_odd = _mm256_srli_epi64::<32>(a);
+                    sums[i] = [
+                        _mm256_add_epi64(sums[i][0], _mm256_mul_epu32(a, even[i])),
+                        _mm256_add_epi64(sums[i][1], _mm256_mul_epu32(a_odd, odd[i])),
+                    ];
                 }
             }
         }
-        for (out, sum) in out.iter_mut().zip(sums) {
-            store(out, lanes.to_montgomery(lanes.reduce(lanes.lower(sum))));
+        let [u0, u1, v0, v1] = sums.map(|s| lanes.reduce_weighted(s));
+        let [[to_u0, to_u1], [to_v0, to_v1]] = [u, v];
+        for (to, sum) in [(to_u0, u0), (to_u1, u1), (to_v0, v0), (to_v1, v1)] {
+            store(to, sum);
         }
     }
+}
+
+/// The `at`-th pair of vectors of a row.
+#[inline(always)]
+fn pair(row: &[u32], at: usize) -> &[[u32; WIDTH]; PAIR] {
+    &row.as_chunks::<WIDTH>().0.as_chunks::<PAIR>().0[at]
 }
 
 /// One block of a conversion, as [`super::convert_block`] has it.

@@ -9,7 +9,7 @@ use std::arch::x86_64::{
     _mm512_sub_epi32, _mm512_sub_epi64,
 };
 
-use super::{Factors, LAZY_PRODUCTS, Target, by_targets};
+use super::{Factors, LAZY_PRODUCTS, Target, Term, by_targets};
 use crate::arith::Modulus;
 use crate::galois::{Moves, Permutation};
 
@@ -163,7 +163,15 @@ pub(super) fn rotated_inner_product(
 }
 
 #[target_feature(enable = "avx512f")]
-pub(super) fn weighted_sum(out: &mut [u32], terms: &[(&[u32], Factors)], m: Modulus) {
+pub(super) fn weighted_sums(outs: [&mut [u32]; 2], terms: &[Term<'_>], m: Modulus) {
+    for (half, out) in outs.into_iter().enumerate() {
+        weighted_sum(out, half, terms, m);
+    }
+}
+
+/// One of the two sums.
+#[target_feature(enable = "avx512f")]
+fn weighted_sum(out: &mut [u32], half: usize, terms: &[Term<'_>], m: Modulus) {
     let lanes = Lanes::new(m);
     // For runs of 2^k < 16 positions: lane i takes value i >> k.
     let mut spread = [[0; WIDTH]; 4];
@@ -175,12 +183,12 @@ pub(super) fn weighted_sum(out: &mut [u32], terms: &[(&[u32], Factors)], m: Modu
     let spread = [load(&spread[0]), load(&spread[1]), load(&spread[2]), load(&spread[3])];
     for (at, out) in out.as_chunks_mut::<WIDTH>().0.iter_mut().enumerate() {
         let mut sum = [_mm512_setzero_si512(); 2];
-        for (j, (a, factors)) in terms.iter().enumerate() {
-            let a = load(&a.as_chunks::<WIDTH>().0[at]);
-            let f = match factors {
+        for (j, term) in terms.iter().enumerate() {
+            let a = load(&term.rows[half].as_chunks::<WIDTH>().0[at]);
+            let f = match term.factors {
                 Factors::Runs(f, k @ 0..=3) => {
                     let values = &f[(at * WIDTH) >> k..][..WIDTH >> k];
-                    _mm512_permutexvar_epi32(spread[*k as usize], load_some(values))
+                    _mm512_permutexvar_epi32(spread[k as usize], load_some(values))
                 }
                 Factors::Runs(f, log_run) => _mm512_set1_epi32(f[(at * WIDTH) >> log_run] as i32),
                 Factors::Each(f) => load(&f.as_chunks::<WIDTH>().0[at]),
