@@ -19,8 +19,13 @@ use crate::settings;
 const VQGAN_RATE: f64 = 35e9;
 /// The same for a classifier: ResNet20 on 4x32x32, batches of 128 in 0.480 s.
 const CLASSIFIER_RATE: f64 = 32e9;
+/// Seconds that a convolution takes in a training step besides its multiplications: allocations, norms, activations, threads that meet.
+/// The half-width ResNets of the quick architecture study take 5 to 8 ms a layer and step.
+const LAYER_SECONDS: f64 = 5e-3;
 /// Bytes of evaluation keys made a second.
 const KEY_RATE: f64 = 250e6;
+/// Bytes of evaluation keys read and checked by the server a second, weights encoded meanwhile.
+const LOAD_RATE: f64 = 500e6;
 /// A backward pass multiplies twice as often as the forward pass before it.
 const TRAINING_PASSES: f64 = 3.0;
 /// Seconds that every stage takes to begin and end.
@@ -86,17 +91,25 @@ impl FilmCounts {
     }
 }
 
-/// Parameters and multiplications of one forward pass.
+/// Parameters, multiplications and layers of one forward pass.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Work {
     /// Parameters.
     pub parameters: f64,
     /// Multiplications for one film.
     pub products: f64,
+    /// Convolutions and linear layers.
+    pub layers: f64,
 }
 
 impl Work {
+    /// Seconds of training that do not depend on the number of films.
+    fn overhead(self, steps: f64) -> f64 {
+        steps * self.layers * LAYER_SECONDS
+    }
+
     fn conv(&mut self, inputs: usize, outputs: usize, kernel: usize, side: usize) {
+        self.layers += 1.0;
         let weights = (inputs * outputs * kernel * kernel) as f64;
         self.parameters += weights + outputs as f64;
         self.products += weights * (side * side) as f64;
@@ -234,7 +247,9 @@ pub fn cost(
             let seen = (vqgan.steps as f64) * vqgan.batch as f64 * products
                 + validated * (encoder.products + decoder.products);
             // Kept weights, and the last ones with two moments of Adam.
-            Cost { seconds: seen / VQGAN_RATE, bytes: 16.0 * parameters, temporary: 0.0 }
+            let overhead =
+                both * (encoder.overhead(vqgan.steps as f64) + decoder.overhead(vqgan.steps as f64));
+            Cost { seconds: seen / VQGAN_RATE + overhead, bytes: 16.0 * parameters, temporary: 0.0 }
         }
         Stage::Latents => {
             let test = films.test as f64 * (encoder.products + decoder.products);
@@ -243,15 +258,17 @@ pub fn cost(
         }
         Stage::Classifier => {
             let epoch = films.train as f64 * TRAINING_PASSES + films.validation as f64;
+            let steps = training.epochs as f64 * (films.train as f64 / training.batch.max(1) as f64).ceil();
             let seconds = training.epochs as f64 * epoch * classifier.products / CLASSIFIER_RATE
+                + classifier.overhead(steps)
                 + copies * films.train as f64 * encoder.products / VQGAN_RATE;
             let bytes = 20.0 * classifier.parameters + copies * films.train as f64 * latent_bytes;
             Cost { seconds, bytes, temporary: 0.0 }
         }
         Stage::Export => {
             let films = settings::export(config).map_err(|error| error.to_string())?.calibration_films;
-            // The graph is evaluated in f64 by straightforward loops.
-            let seconds = 2.0 * films as f64 * classifier.products / 1e9;
+            // The graph is evaluated in f64 by straightforward loops. A network that cannot be planned fails here.
+            let seconds = 2.0 * films as f64 * classifier.products / 1e9 + plan(&model)?.planning_seconds;
             Cost { seconds, bytes: 8.0 * classifier.parameters, temporary: 0.0 }
         }
         Stage::Encrypted => {
@@ -262,7 +279,8 @@ pub fn cost(
             let encrypted = plan(&model)?;
             let threads = rayon::current_num_threads() as f64;
             Cost {
-                seconds: runs * encrypted.seconds / threads + encrypted.key_bytes / KEY_RATE,
+                seconds: runs * encrypted.seconds / threads
+                    + encrypted.key_bytes * (1.0 / KEY_RATE + 1.0 / LOAD_RATE),
                 bytes: 2000.0 * count,
                 temporary: 0.5 * encrypted.key_bytes + runs * encrypted.ciphertext_bytes,
             }
@@ -320,12 +338,17 @@ mod tests {
         assert!(
             seconds(&["classifier.train.epochs=120"], Stage::Classifier) > seconds(&[], Stage::Classifier)
         );
-        let planned =
-            |_: &ClassifierConfig| Ok(Encrypted { seconds: 3.0, key_bytes: 1e9, ciphertext_bytes: 4e6 });
+        let answer =
+            Encrypted { seconds: 3.0, planning_seconds: 50.0, key_bytes: 1e9, ciphertext_bytes: 4e6 };
+        let planned = |_: &ClassifierConfig| Ok(answer);
         let encrypted = cost(Stage::Encrypted, &demo(&[]), films, planned).expect("a cost");
         assert!(encrypted.temporary > 0.5e9 && encrypted.bytes < 1e6, "keys do not stay");
         let shared = cost(Stage::Encrypted, &demo(&["export.films=4"]), films, planned).expect("a cost");
         assert!(shared.seconds < encrypted.seconds, "films share a ciphertext and its time");
-        assert!(cost(Stage::Encrypted, &demo(&[]), films, none).is_err());
+        let export = cost(Stage::Export, &demo(&[]), films, planned).expect("a cost");
+        assert!(export.seconds > answer.planning_seconds, "an export plans");
+        for stage in [Stage::Export, Stage::Encrypted] {
+            assert!(cost(stage, &demo(&[]), films, none).is_err(), "what cannot be planned fails");
+        }
     }
 }

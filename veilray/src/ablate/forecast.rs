@@ -13,6 +13,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use burn::tensor::Device;
@@ -32,6 +33,8 @@ use crate::context::Context;
 pub struct Encrypted {
     /// Seconds of one thread for a film.
     pub seconds: f64,
+    /// Seconds that planning took, which an export takes again.
+    pub planning_seconds: f64,
     /// Bytes of the evaluation keys in memory; half as many on disk.
     pub key_bytes: f64,
     /// Bytes of one encrypted film.
@@ -54,6 +57,7 @@ impl Request {
     /// Plans the network with random weights.
     fn answer(&self) -> Forecast {
         let text = |error: &dyn std::error::Error| error.to_string();
+        let start = Instant::now();
         let device = Device::flex();
         let net = seeded(&device, 1, || self.model.init(&device)).map_err(|e| text(&e))?;
         let graph = build(&self.model, &Weights::from(collect(&net))).map_err(|e| text(&e))?;
@@ -64,6 +68,7 @@ impl Request {
         let limbs = (trace.input_level + 1) as f64;
         Ok(Encrypted {
             seconds: trace.seconds(),
+            planning_seconds: start.elapsed().as_secs_f64(),
             key_bytes: trace.key_bytes as f64,
             // Two polynomials of N coefficients of 4 bytes a limb, for one ciphertext.
             ciphertext_bytes: 8.0 * f64::from(chosen.ring.log_ring_degree).exp2() * limbs,

@@ -122,11 +122,12 @@ fn entries<'a>(cells: &[&'a Cell], cache: &Cache, remarks: &mut BTreeSet<String>
 }
 
 impl Entry<'_> {
-    /// What the planner has to be asked for this cell; nothing where no film is to be classified on ciphertexts.
+    /// What the planner has to be asked for this cell; nothing where no network is to be exported.
     fn request(&self) -> Option<Request> {
         let model = estimate::model(&self.cell.config, self.counts).ok()?;
         let options = settings::export(&self.cell.config).ok()?.plan_options();
-        self.to_do.contains(&Stage::Encrypted).then_some(Request { model, options })
+        let planned = self.to_do.iter().any(|&stage| stage >= Stage::Export);
+        planned.then_some(Request { model, options })
     }
 
     /// What the stages to do cost; a remark on each that is expected to fail.
@@ -147,6 +148,8 @@ impl Entry<'_> {
                 Err(error) => {
                     let (cell, name) = (&self.cell.id, stage.name());
                     remarks.insert(format!("{cell}: {name} is expected to fail: {error}"));
+                    // Stages behind it do not run.
+                    break;
                 }
             }
         }
