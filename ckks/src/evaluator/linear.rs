@@ -21,8 +21,19 @@ use crate::parameters::{KeyShape, Parameters};
 use crate::plaintext::{PeriodicPlaintext, Plaintext};
 use crate::poly::{Evaluation, Poly};
 
-/// Positions of a limb that are multiplied and summed for all giant steps before the next.
-pub(super) const BLOCK: usize = 2048;
+/// Most positions of a limb that are multiplied and summed for all giant steps before the next.
+const BLOCK: usize = 2048;
+/// Bytes of rotated limbs that should stay in cache meanwhile.
+const BLOCK_BYTES: usize = 512 << 10;
+/// Fewest positions: keys are read in pieces of this size.
+const LEAST_BLOCK: usize = 256;
+
+/// The positions of one block of so many rotated inputs of `n` coefficients, a power of two.
+pub(super) fn block_size(rotated: usize, n: usize) -> usize {
+    let fitting = BLOCK_BYTES / (2 * size_of::<u32>() * rotated.max(1));
+    let power = (fitting + 1).next_power_of_two() / 2;
+    power.clamp(LEAST_BLOCK, BLOCK).min(n)
+}
 
 /// The plaintext of one term.
 #[derive(Clone, Debug)]
@@ -467,7 +478,7 @@ impl Evaluator {
             .iter()
             .map(|(_, terms)| terms.iter().map(|(_, diagonal)| diagonal.limb(p, limbs, i)).collect())
             .collect();
-        let block = BLOCK.min(n);
+        let block = block_size(babies.len(), n);
         let mut rotated = Blocks::new(babies.len(), block);
         for at in (0..n).step_by(block) {
             for (key, rows) in babies.iter().zip(rotated.pairs_mut()) {

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 
-use super::linear::{BLOCK, Blocks, Diagonal, LimbValues, Sums};
+use super::linear::{Blocks, Diagonal, LimbValues, Sums, block_size};
 use crate::ciphertext::Ciphertext;
 use crate::error::{Error, Result};
 use crate::evaluation_keys::{EvaluationKeys, GaloisKey};
@@ -277,7 +277,7 @@ impl Evaluator {
                 terms.map(|(b, diagonal)| (b - chunk.babies.start, diagonal.limb(p, limbs, i))).collect()
             })
             .collect();
-        let block = BLOCK.min(n);
+        let block = block_size(chunk.rotated.len(), n);
         let mut rotated = Blocks::new(chunk.rotated.len(), block);
         let mut parts = [vec![0u32; block], vec![0u32; block]];
         // A block of every rotated input stays in cache for all outputs.
