@@ -2,20 +2,21 @@
 //!
 //! Binary cross-entropy over the known labels, plus a penalty on pre-activations outside the interval that the polynomials are
 //! meant for: a polynomial has no ceiling, so a network that never learned to stay in range can overflow on a film it
-//! has not seen. Attributes of films and other classifiers may be part of the target (`targets.rs`). The largest pre-activation of every layer is logged. The weights that are kept are those of the best
+//! has not seen. Attributes of films and other classifiers may be part of the target (`targets.rs`). The largest
+//! pre-activation of every layer is logged. The weights that are kept are those of the best
 //! macro AUROC on validation films; test films are not looked at.
 
-use std::{collections::BTreeMap, path::Path};
+mod batches;
+mod figures;
+mod measure;
+mod start;
 
 use burn::{
-    module::Module,
     optim::{GradientsAccumulator, GradientsParams},
-    tensor::{Device, Tensor, TensorData},
+    tensor::Tensor,
 };
 use classifier::{Classifier, ClassifierConfig, Metrics, masked_bce};
-use datasets::{Augmentation, LatentSet, Split};
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
+use datasets::{LatentSet, Split};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -23,7 +24,6 @@ use crate::{
     Config, Result, Session, TrainError,
     average::Average,
     checkpoint::{Checkpoint, Kind, refusal},
-    encode::encode_copies,
     history::History,
     not_finite::Broken,
     optimizer::Adam,
@@ -33,11 +33,14 @@ use crate::{
     state::{apply, collect, seeded},
     targets::{Auxiliary, Teachers, judged},
     tensorboard::EventWriter,
-    test_report::LayerRange,
 };
+use batches::{Batch, Changes, positive_weights, share_of_labels};
+use figures::{StepFigures, Sums};
+use measure::{all_logits, metrics_of};
+use start::start_from;
 
-/// Latents evaluated at a time.
-const BATCH: usize = 128;
+pub(crate) use measure::ranges;
+pub use measure::{LoadedClassifier, evaluate, load_classifier, logits};
 
 /// What training the classifier gave.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -51,20 +54,6 @@ pub struct ClassifierReport {
     /// Metrics of the kept weights on the validation films.
     pub validation: Metrics,
     /// Digest of the kept weights.
-    pub digest: String,
-}
-
-/// A classifier as an earlier stage left it.
-pub struct LoadedClassifier {
-    /// Its shape.
-    pub config: ClassifierConfig,
-    /// The network, without autodiff.
-    pub net: Classifier,
-    /// Names of its labels, one per logit.
-    pub label_names: Vec<String>,
-    /// Digest of the encoder whose latents it was trained on.
-    pub encoder_digest: String,
-    /// Digest of the checkpoint.
     pub digest: String,
 }
 
@@ -324,145 +313,8 @@ pub fn train_classifier(
     })
 }
 
-/// Reads a classifier.
-///
-/// # Errors
-///
-/// The file is missing, damaged, or of another network or architecture.
-pub fn load_classifier(path: &Path, device: &Device) -> Result<LoadedClassifier> {
-    let checkpoint = Checkpoint::load(path, Kind::Classifier)?;
-    let again = "it was written by another version: train again";
-    let config: ClassifierConfig = serde_json::from_value(checkpoint.model.clone())
-        .map_err(|e| refusal(path, format!("its configuration is not that of a classifier ({e})"), again))?;
-    let text = |key: &str| checkpoint.extra.get(key).cloned().unwrap_or(Value::Null);
-    let label_names: Vec<String> = serde_json::from_value(text("label_names"))
-        .map_err(|e| refusal(path, format!("it does not name its labels ({e})"), again))?;
-    if label_names.len() != config.labels {
-        let problem = format!("expected {} label names, found {}", config.labels, label_names.len());
-        return Err(refusal(path, problem, again));
-    }
-    let encoder_digest = text("encoder_digest").as_str().unwrap_or_default().to_owned();
-    let device = device.clone().without_autodiff();
-    // All weights are replaced; builders take turns all the same, or another one's would not follow from its seed.
-    let net = seeded(&device, 0, || config.init(&device)).map_err(refuse_model)?;
-    let net = apply(net, &checkpoint.tensors).map_err(|p| refusal(path, p, OTHER_ARCHITECTURE))?;
-    Ok(LoadedClassifier { config, net, label_names, encoder_digest, digest: checkpoint.digest() })
-}
-
-/// Logits of the given latents, one list per film.
-///
-/// # Errors
-///
-/// The latents do not have the shape that the network expects.
-pub fn logits(
-    net: &Classifier,
-    config: &ClassifierConfig,
-    latents: &LatentSet,
-    indices: &[usize],
-) -> Result<Vec<Vec<f64>>> {
-    let shape = [latents.channels, latents.height, latents.width];
-    if config.latent != shape {
-        return Err(TrainError::Mismatch {
-            what: "shape of the latents",
-            expected: format!("{:?}, as the classifier was trained", config.latent),
-            found: format!("{shape:?}"),
-            advice: "encode the films again with the VQGAN of this run, or train the classifier again".into(),
-        });
-    }
-    Ok(all_logits(net, latents, indices))
-}
-
-/// Metrics of a classifier on one split of the latents.
-///
-/// # Errors
-///
-/// Latents and network do not fit, or the split is empty.
-pub fn evaluate(classifier: &LoadedClassifier, latents: &LatentSet, split: Split) -> Result<Metrics> {
-    let indices = latents.indices(split);
-    if indices.is_empty() {
-        return Err(TrainError::EmptySplit {
-            split,
-            advice: "check data.limits and the data set's own lists",
-        });
-    }
-    if classifier.label_names != latents.label_names {
-        return Err(TrainError::Mismatch {
-            what: "labels",
-            expected: format!("{:?}, as the classifier was trained", classifier.label_names),
-            found: format!("{:?}", latents.label_names),
-            advice: "use the data set of this run, or train the classifier again".into(),
-        });
-    }
-    let scores = logits(&classifier.net, &classifier.config, latents, &indices)?;
-    metrics_of(latents, &indices, &scores)
-}
-
-/// The largest pre-activation of every layer on one split of the latents, in the order in which layers run.
-///
-/// # Errors
-///
-/// The latents do not have the shape that the network expects, or its configuration cannot be used.
-pub(crate) fn ranges(
-    classifier: &LoadedClassifier,
-    latents: &LatentSet,
-    split: Split,
-) -> Result<Vec<LayerRange>> {
-    let indices = latents.indices(split);
-    // Refuses latents of another shape.
-    logits(&classifier.net, &classifier.config, latents, &indices[..indices.len().min(1)])?;
-    let device = classifier.net.devices().into_iter().next().unwrap_or_default();
-    let mut layers: Vec<LayerRange> = Vec::new();
-    for batch in indices.chunks(BATCH) {
-        let (_, seen) = classifier.net.forward_watched(Batch::new(latents, batch, &device).latents);
-        let largest = seen.largest.into_data().iter::<f32>().map(f64::from).collect::<Vec<_>>();
-        if layers.is_empty() {
-            let interval = |name: &str| {
-                let config = &classifier.config;
-                if name.ends_with(".gate") { config.gate.interval } else { config.activation.interval }
-            };
-            let layer = |name: String| LayerRange { interval: interval(&name), layer: name, largest: 0.0 };
-            layers = seen.names.into_iter().map(layer).collect();
-        }
-        for (layer, largest) in layers.iter_mut().zip(largest) {
-            // A NaN stays: no comparison replaces it.
-            if largest > layer.largest || largest.is_nan() {
-                layer.largest = largest;
-            }
-        }
-    }
-    Ok(layers)
-}
-
 const OTHER_ARCHITECTURE: &str =
     "the checkpoint is of another architecture: train again, or give the right file";
-
-/// A fresh network with the weights of a trained one, whose activations may differ: coefficients that the other one does
-/// not have keep their start, close to ReLU.
-fn start_from(fresh: Classifier, path: &Path) -> Result<Classifier> {
-    let donor = Checkpoint::load(path, Kind::Classifier)?;
-    let mut state = collect(&fresh);
-    for (name, weights) in &mut state {
-        match donor.tensors.get(name) {
-            Some(found) if found.0 == weights.0 => weights.clone_from(found),
-            // Logits of attributes, which the donor does not have, start afresh.
-            Some(found) if name.starts_with("head.") && adds_rows(&found.0, &weights.0) => {
-                weights.1[..found.1.len()].copy_from_slice(&found.1);
-            }
-            Some(found) => {
-                let problem = format!("tensor {name:?}: expected shape {:?}, found {:?}", weights.0, found.0);
-                return Err(refusal(path, problem, OTHER_ARCHITECTURE));
-            }
-            None if name.ends_with("coefficients") => {}
-            None => return Err(refusal(path, format!("it has no tensor {name:?}"), OTHER_ARCHITECTURE)),
-        }
-    }
-    apply(fresh, &state).map_err(|p| refusal(path, p, OTHER_ARCHITECTURE))
-}
-
-/// Whether a tensor of shape `to` is one of shape `from` with rows added.
-fn adds_rows(from: &[usize], to: &[usize]) -> bool {
-    from.len() == to.len() && from[1..] == to[1..] && from[0] < to[0]
-}
 
 fn refuse_model(error: classifier::ClassifierError) -> TrainError {
     TrainError::Classifier(error.to_string())
@@ -488,202 +340,5 @@ fn model_checkpoint(
             "validation": metrics,
         }),
         tensors: collect(net),
-    }
-}
-
-fn all_logits(net: &Classifier, latents: &LatentSet, indices: &[usize]) -> Vec<Vec<f64>> {
-    let device = net.devices().into_iter().next().unwrap_or_default();
-    let mut scores = Vec::with_capacity(indices.len());
-    for batch in indices.chunks(BATCH) {
-        let logits = net.forward(Batch::new(latents, batch, &device).latents);
-        let labels = logits.dims()[1];
-        let values = logits.into_data().iter::<f32>().map(f64::from).collect::<Vec<_>>();
-        scores.extend(values.chunks_exact(labels.max(1)).map(<[f64]>::to_vec));
-    }
-    scores
-}
-
-/// Metrics of logits, one list per film of `indices`.
-fn metrics_of(latents: &LatentSet, indices: &[usize], scores: &[Vec<f64>]) -> Result<Metrics> {
-    let labels = indices.iter().map(|&i| latents.labels[i].clone()).collect::<Vec<_>>();
-    Metrics::measure(&latents.label_names, scores, &labels, 0.0).map_err(refuse_model)
-}
-
-/// `negatives / positives` per label, between 1 and `largest`; `None` if all are 1.
-fn positive_weights(latents: &LatentSet, train: &[usize], largest: f64) -> Option<Vec<f32>> {
-    if largest <= 1.0 {
-        return None;
-    }
-    let count = |label: usize, value: bool| {
-        train.iter().filter(|&&i| latents.labels[i][label] == Some(value)).count() as f64
-    };
-    let weight = |label| (count(label, false) / count(label, true).max(1.0)).clamp(1.0, largest) as f32;
-    Some((0..latents.label_names.len()).map(weight).collect())
-}
-
-/// Latents and labels as tensors.
-struct Batch {
-    latents: Tensor<4>,
-    targets: Tensor<2>,
-    known: Tensor<2>,
-}
-
-impl Batch {
-    fn new(set: &LatentSet, indices: &[usize], device: &Device) -> Self {
-        let values = indices.iter().flat_map(|&i| set.latent(i)).copied().collect::<Vec<_>>();
-        let shape = [indices.len(), set.channels, set.height, set.width];
-        let labels = |value: fn(Option<bool>) -> f32| {
-            let values = indices.iter().flat_map(|&i| &set.labels[i]).map(|&label| value(label));
-            let data = TensorData::new(values.collect::<Vec<_>>(), [indices.len(), set.label_names.len()]);
-            Tensor::<2>::from_data(data, device)
-        };
-        Self {
-            latents: Tensor::from_data(TensorData::new(values, shape), device),
-            targets: labels(|label| f32::from(u8::from(label == Some(true)))),
-            known: labels(|label| f32::from(u8::from(label.is_some()))),
-        }
-    }
-}
-
-/// Training latents changed a little, each time differently: drawn among encodings of changed films, and shifted.
-struct Changes {
-    shift: usize,
-    seed: u64,
-    copies: Vec<LatentSet>,
-    /// Where each film stands in the copies, by its index in the latents.
-    rows: BTreeMap<usize, usize>,
-}
-
-impl Changes {
-    fn new(
-        config: &Config,
-        latents: &LatentSet,
-        train: &[usize],
-        session: &Session<'_>,
-    ) -> Result<Option<Self>> {
-        let Some(augment) = config.classifier.train.augment else { return Ok(None) };
-        Ok(Some(Self {
-            shift: augment.shift,
-            seed: derived_seed(config.run.seed, "changed latents", 0),
-            copies: encode_copies(config, latents, augment.copies, augment.films, session)?,
-            rows: train.iter().enumerate().map(|(row, &film)| (film, row)).collect(),
-        }))
-    }
-
-    fn batch(&self, set: &LatentSet, indices: &[usize], epoch: u64, device: &Device) -> Batch {
-        let mut batch = Batch::new(set, indices, device);
-        let mut values = Vec::with_capacity(indices.len() * set.latent_len());
-        for &film in indices {
-            let mut rng = ChaCha8Rng::seed_from_u64(Augmentation::seed(self.seed, epoch, film));
-            let latent = match rng.random_range(0..=self.copies.len()).checked_sub(1) {
-                Some(copy) => self.copies[copy].latent(self.rows[&film]),
-                None => set.latent(film),
-            };
-            let mut step = || rng.random_range(0..=2 * self.shift) as isize - self.shift as isize;
-            let (down, right) = (step(), step());
-            shifted(latent, [set.height, set.width], [down, right], &mut values);
-        }
-        let shape = [indices.len(), set.channels, set.height, set.width];
-        batch.latents = Tensor::from_data(TensorData::new(values, shape), device);
-        batch
-    }
-}
-
-/// Appends a latent moved down and right; cells from outside repeat the edge.
-fn shifted(latent: &[f32], [height, width]: [usize; 2], [down, right]: [isize; 2], out: &mut Vec<f32>) {
-    let from = |to: usize, step: isize, end: usize| to.saturating_add_signed(-step).min(end - 1);
-    for channel in latent.chunks_exact(height * width) {
-        for y in 0..height {
-            let row = &channel[from(y, down, height) * width..][..width];
-            out.extend((0..width).map(|x| row[from(x, right, width)]));
-        }
-    }
-}
-
-/// Share of a part in the known labels of a step; its share in the films where none is known.
-fn share_of_labels(latents: &LatentSet, part: &[usize], step: &[usize]) -> f64 {
-    let known = |films: &[usize]| -> usize {
-        films.iter().map(|&film| latents.labels[film].iter().flatten().count()).sum()
-    };
-    match known(step) {
-        0 => part.len() as f64 / step.len() as f64,
-        all => known(part) as f64 / all as f64,
-    }
-}
-
-/// Figures of one step, added up over its parts.
-#[derive(Default)]
-struct StepFigures {
-    loss: f64,
-    penalty: f64,
-    /// The largest pre-activation of each layer.
-    largest: Vec<(String, f64)>,
-}
-
-impl StepFigures {
-    fn add(&mut self, loss: f64, penalty: f64, names: &[String], largest: &[f64]) {
-        self.loss += loss;
-        self.penalty += penalty;
-        widen(&mut self.largest, names.iter().map(String::as_str).zip(largest.iter().copied()));
-    }
-}
-
-/// Keeps the larger value of each layer.
-fn widen<'a>(kept: &mut Vec<(String, f64)>, seen: impl Iterator<Item = (&'a str, f64)>) {
-    for (i, (name, value)) in seen.enumerate() {
-        match kept.get_mut(i) {
-            Some((_, largest)) => *largest = largest.max(value),
-            None => kept.push((name.to_owned(), value)),
-        }
-    }
-}
-
-/// Sums of figures over an epoch.
-#[derive(Default)]
-struct Sums {
-    steps: f64,
-    loss: f64,
-    penalty: f64,
-    norm: f64,
-    largest: Vec<(String, f64)>,
-}
-
-impl Sums {
-    fn add(&mut self, step: StepFigures, norm: f64) {
-        self.steps += 1.0;
-        self.loss += step.loss;
-        self.penalty += step.penalty;
-        self.norm += norm;
-        widen(&mut self.largest, step.largest.iter().map(|(name, value)| (name.as_str(), *value)));
-    }
-
-    fn take(&mut self) -> Vec<(String, f64)> {
-        let sums = std::mem::take(self);
-        let mut figures = vec![
-            ("train/loss".to_owned(), sums.loss / sums.steps),
-            ("train/range_penalty".to_owned(), sums.penalty / sums.steps),
-            ("train/gradient_norm".to_owned(), sums.norm / sums.steps),
-        ];
-        figures.extend(sums.largest.into_iter().map(|(name, value)| (format!("largest/{name}"), value)));
-        figures
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn shifts_repeat_the_edge() {
-        let latent = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0];
-        let moved = |by| {
-            let mut out = Vec::new();
-            shifted(&latent, [2, 3], by, &mut out);
-            out
-        };
-        assert_eq!(moved([0, 0]), latent);
-        assert_eq!(moved([0, 1])[..6], [1.0, 1.0, 2.0, 4.0, 4.0, 5.0]);
-        assert_eq!(moved([-1, 0])[6..], [40.0, 50.0, 60.0, 40.0, 50.0, 60.0]);
-        assert_eq!(moved([9, -9])[..6], [3.0; 6]);
     }
 }

@@ -1,0 +1,40 @@
+//! Weights that training starts from.
+
+use std::path::Path;
+
+use classifier::Classifier;
+
+use super::OTHER_ARCHITECTURE;
+use crate::{
+    Result,
+    checkpoint::{Checkpoint, Kind, refusal},
+    state::{apply, collect},
+};
+
+/// A fresh network with the weights of a trained one, whose activations may differ: coefficients that the other one does
+/// not have keep their start, close to ReLU.
+pub(super) fn start_from(fresh: Classifier, path: &Path) -> Result<Classifier> {
+    let donor = Checkpoint::load(path, Kind::Classifier)?;
+    let mut state = collect(&fresh);
+    for (name, weights) in &mut state {
+        match donor.tensors.get(name) {
+            Some(found) if found.0 == weights.0 => weights.clone_from(found),
+            // Logits of attributes, which the donor does not have, start afresh.
+            Some(found) if name.starts_with("head.") && adds_rows(&found.0, &weights.0) => {
+                weights.1[..found.1.len()].copy_from_slice(&found.1);
+            }
+            Some(found) => {
+                let problem = format!("tensor {name:?}: expected shape {:?}, found {:?}", weights.0, found.0);
+                return Err(refusal(path, problem, OTHER_ARCHITECTURE));
+            }
+            None if name.ends_with("coefficients") => {}
+            None => return Err(refusal(path, format!("it has no tensor {name:?}"), OTHER_ARCHITECTURE)),
+        }
+    }
+    apply(fresh, &state).map_err(|p| refusal(path, p, OTHER_ARCHITECTURE))
+}
+
+/// Whether a tensor of shape `to` is one of shape `from` with rows added.
+fn adds_rows(from: &[usize], to: &[usize]) -> bool {
+    from.len() == to.len() && from[1..] == to[1..] && from[0] < to[0]
+}
