@@ -36,4 +36,4 @@ pub use batch_norm::batch_norm_train;
 pub use conv::{Window, conv2d};
 pub use norm::group_norm_swish;
 pub use polynomial::square_polynomial;
-pub use range::outside;
+pub use range::{Excess, outside};

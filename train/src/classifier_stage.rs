@@ -2,7 +2,7 @@
 //!
 //! Binary cross-entropy over the known labels, plus a penalty on pre-activations outside the interval that the polynomials are
 //! meant for: a polynomial has no ceiling, so a network that never learned to stay in range can overflow on a film it
-//! has not seen. Attributes of films and other classifiers may be part of the target (`targets.rs`). The largest
+//! has not seen. A second penalty looks at the largest value of each film, which a mean over all of them hides. Attributes of films and other classifiers may be part of the target (`targets.rs`). The largest
 //! pre-activation of every layer is logged. The weights that are kept are those of the best
 //! macro AUROC on validation films; test films are not looked at.
 
@@ -12,6 +12,7 @@ mod measure;
 mod start;
 
 use burn::{
+    module::Module,
     optim::{GradientsAccumulator, GradientsParams},
     tensor::Tensor,
 };
@@ -37,7 +38,7 @@ use crate::{
 use batches::{Batch, Changes, positive_weights, share_of_labels};
 use figures::{StepFigures, Sums};
 use measure::{all_logits, metrics_of};
-use start::start_from;
+use start::{FixedStatistics, start_from};
 
 pub(crate) use measure::ranges;
 pub use measure::{LoadedClassifier, evaluate, load_classifier, logits};
@@ -139,6 +140,9 @@ pub fn train_classifier(
         }
         Err(error) => return Err(error),
     };
+    if settings.fixed_statistics {
+        net = net.map(&mut FixedStatistics);
+    }
     let per_step = settings.batch.saturating_mul(settings.accumulate);
     let per_epoch = steps_per_epoch(train.len(), per_step);
     let total = settings.epochs * per_epoch;
@@ -187,20 +191,25 @@ pub fn train_classifier(
                 loss = loss + auxiliary.loss(attributes, films);
             }
             let value = f64::from(loss.clone().into_scalar::<f32>());
-            let penalty = f64::from(ranges.penalty.clone().into_scalar::<f32>());
+            let [penalty, peaks] =
+                [&ranges.penalty, &ranges.peaks].map(|t| f64::from(t.clone().into_scalar::<f32>()));
             let largest = ranges.largest.inner().into_data().iter::<f32>().map(f64::from).collect::<Vec<_>>();
-            if !(value + penalty).is_finite() {
+            if !(value + penalty + peaks).is_finite() {
                 let first = largest.iter().position(|l| !l.is_finite()).and_then(|i| ranges.names.get(i));
                 // Every activation saw numbers: what comes after the last of them is the head.
                 let layer = first.cloned().unwrap_or_else(|| "head".to_owned());
-                return Err(stop(Broken::loss(value + penalty, Some(layer), part)));
+                return Err(stop(Broken::loss(value + penalty + peaks, Some(layer), part)));
             }
-            // The loss is a mean over known labels, the penalty one over films.
+            // The loss is a mean over known labels, the penalties are means over films.
             let share =
                 (share_of_labels(latents, films, &indices), films.len() as f64 / indices.len() as f64);
-            let loss = loss.mul_scalar(share.0) + ranges.penalty.mul_scalar(settings.range_penalty * share.1);
+            let mut loss =
+                loss.mul_scalar(share.0) + ranges.penalty.mul_scalar(settings.range_penalty * share.1);
+            if settings.peak_penalty > 0.0 {
+                loss = loss + ranges.peaks.mul_scalar(settings.peak_penalty * share.1);
+            }
             gradients.accumulate(&net, GradientsParams::from_grads(loss.backward(), &net));
-            figures.add(share.0 * value, share.1 * penalty, &ranges.names, &largest);
+            figures.add([share.0 * value, share.1 * penalty, share.1 * peaks], &ranges.names, &largest);
         }
         let rate = settings.learning_rate * settings.schedule.factor(progress.step, total);
         let (next, norm) = optimizer

@@ -251,6 +251,10 @@ pub struct ClassifierTraining {
     /// Weight of the penalty on pre-activations outside their interval (0).
     #[serde(default)]
     pub range_penalty: f64,
+    /// Weight of the penalty on the largest pre-activation of each film where that is outside the interval (0): a rare film, which
+    /// hardly moves the mean over all values that `range_penalty` weighs, counts by its worst one.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub peak_penalty: f64,
     /// Changes to training latents; left out, none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub augment: Option<LatentAugmentation>,
@@ -260,6 +264,10 @@ pub struct ClassifierTraining {
     /// A classifier of the same shape, up to its activations, whose weights training starts from: a ReLU twin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_from: Option<PathBuf>,
+    /// Batch norms normalise by the running statistics of `start_from`, as the exported network does, instead of by each batch's
+    /// own: these shrink a film that explodes in training, so that no penalty sees what it will do afterwards. Off.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fixed_statistics: bool,
     /// Also learns what a table says about training films; dropped from the weights that are kept. Left out, findings alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auxiliary: Option<AuxiliaryTraining>,
@@ -309,13 +317,17 @@ pub struct LatentAugmentation {
     pub shift: usize,
     /// Encodes every training film so many times more, changed as `films` says, and draws one of them. 0.
     pub copies: usize,
+    /// Multiplies a latent by a factor drawn evenly from `1 - gain` to `1 + gain`, so that activations meet larger values in
+    /// training than those of its films. 0.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub gain: f64,
     /// How films are changed before they are encoded again.
     pub films: Augmentation,
 }
 
 impl Default for LatentAugmentation {
     fn default() -> Self {
-        Self { shift: 2, copies: 0, films: Augmentation::default() }
+        Self { shift: 2, copies: 0, gain: 0.0, films: Augmentation::default() }
     }
 }
 
@@ -350,6 +362,11 @@ fn one_batch() -> usize {
 /// Left out of what is written, so that runs from before there was a choice can be continued.
 fn is_one_batch(batches: &usize) -> bool {
     *batches == 1
+}
+
+/// As [`is_one_batch`].
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
 }
 
 fn disc_weight() -> f64 {
@@ -428,6 +445,26 @@ impl Config {
                 let expected = "shift and copies must be at most 64".to_owned();
                 return Err(TrainError::Value { field: "classifier.train.augment", found, expected });
             }
+            if !(0.0..1.0).contains(&augment.gain) {
+                let (field, found) = ("classifier.train.augment.gain", augment.gain.to_string());
+                let expected = "it must be at least 0 and below 1".to_owned();
+                return Err(TrainError::Value { field, found, expected });
+            }
+        }
+        for (field, weight) in [
+            ("classifier.train.range_penalty", classifier.range_penalty),
+            ("classifier.train.peak_penalty", classifier.peak_penalty),
+        ] {
+            if !(weight >= 0.0 && weight.is_finite()) {
+                let expected = "it must be 0 or a positive number".to_owned();
+                return Err(TrainError::Value { field, found: weight.to_string(), expected });
+            }
+        }
+        if classifier.fixed_statistics && classifier.start_from.is_none() {
+            let expected =
+                "the statistics are those of classifier.train.start_from, which is missing".to_owned();
+            let field = "classifier.train.fixed_statistics";
+            return Err(TrainError::Value { field, found: "true".to_owned(), expected });
         }
         if let Some(auxiliary) = &classifier.auxiliary {
             positive("classifier.train.auxiliary.weight", auxiliary.weight)?;

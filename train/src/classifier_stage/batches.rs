@@ -33,9 +33,12 @@ impl Batch {
     }
 }
 
-/// Training latents changed a little, each time differently: drawn among encodings of changed films, and shifted.
+/// Training latents changed a little, each time differently: drawn among encodings of changed films, shifted, and
+/// made larger or smaller.
 pub(super) struct Changes {
     shift: usize,
+    /// See [`crate::config::LatentAugmentation::gain`].
+    gain: f64,
     seed: u64,
     copies: Vec<LatentSet>,
     /// Where each film stands in the copies, by its index in the latents.
@@ -52,6 +55,7 @@ impl Changes {
         let Some(augment) = config.classifier.train.augment else { return Ok(None) };
         Ok(Some(Self {
             shift: augment.shift,
+            gain: augment.gain,
             seed: derived_seed(config.run.seed, "changed latents", 0),
             copies: encode_copies(config, latents, augment.copies, augment.films, session)?,
             rows: train.iter().enumerate().map(|(row, &film)| (film, row)).collect(),
@@ -69,7 +73,13 @@ impl Changes {
             };
             let mut step = || rng.random_range(0..=2 * self.shift) as isize - self.shift as isize;
             let (down, right) = (step(), step());
+            let from = values.len();
             shifted(latent, [set.height, set.width], [down, right], &mut values);
+            // Drawn last, and only if asked for: without it runs draw what they drew before there was a gain.
+            if self.gain > 0.0 {
+                let factor = rng.random_range(1.0 - self.gain..=1.0 + self.gain) as f32;
+                values[from..].iter_mut().for_each(|value| *value *= factor);
+            }
         }
         let shape = [indices.len(), set.channels, set.height, set.width];
         batch.latents = Tensor::from_data(TensorData::new(values, shape), device);
@@ -114,6 +124,43 @@ pub(super) fn positive_weights(latents: &LatentSet, train: &[usize], largest: f6
 #[cfg(test)]
 mod tests {
     use super::*;
+    use datasets::Split;
+
+    /// A gain multiplies each film by a factor of its own, and changes nothing else: shifts are those of a run without.
+    #[test]
+    fn gains_leave_the_other_changes_as_they_were() {
+        let films = 40;
+        let set = LatentSet {
+            label_names: vec!["a".into()],
+            ids: (0..films).map(|film| film.to_string()).collect(),
+            patients: (0..films).map(|film| film.to_string()).collect(),
+            splits: vec![Split::Train; films],
+            labels: vec![vec![Some(true)]; films],
+            channels: 1,
+            height: 3,
+            width: 3,
+            latents: (0..9 * films).map(|i| 1.0 + (i % 7) as f32).collect(),
+            encoder_digest: String::new(),
+            data_digest: String::new(),
+        };
+        let indices = (0..films).collect::<Vec<_>>();
+        let batch = |gain| {
+            let changes = Changes { shift: 2, gain, seed: 5, copies: vec![], rows: BTreeMap::new() };
+            let batch = changes.batch(&set, &indices, 3, &Device::flex());
+            batch.latents.into_data().iter::<f32>().collect::<Vec<_>>()
+        };
+        let (plain, gained) = (batch(0.0), batch(0.25));
+        assert_ne!(plain, set.latents, "films are shifted");
+        let factors = plain.chunks(9).zip(gained.chunks(9)).map(|(plain, gained)| {
+            let factor = gained[0] / plain[0];
+            assert!(plain.iter().zip(gained).all(|(a, b)| (a * factor - b).abs() < 1e-5));
+            factor
+        });
+        let factors = factors.collect::<Vec<_>>();
+        assert!(factors.iter().all(|factor| (0.75..=1.25).contains(factor)), "{factors:?}");
+        let [small, large] = [f32::min, f32::max].map(|f| factors.iter().copied().reduce(f).unwrap());
+        assert!(small < 0.85 && large > 1.15, "{small} to {large}");
+    }
 
     #[test]
     fn shifts_repeat_the_edge() {

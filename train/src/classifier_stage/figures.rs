@@ -5,14 +5,17 @@
 pub(super) struct StepFigures {
     pub(super) loss: f64,
     penalty: f64,
+    peaks: f64,
     /// The largest pre-activation of each layer.
     largest: Vec<(String, f64)>,
 }
 
 impl StepFigures {
-    pub(super) fn add(&mut self, loss: f64, penalty: f64, names: &[String], largest: &[f64]) {
+    /// Adds a part of the step: its shares of loss, penalty and peak penalty, and the largest values of the named layers.
+    pub(super) fn add(&mut self, [loss, penalty, peaks]: [f64; 3], names: &[String], largest: &[f64]) {
         self.loss += loss;
         self.penalty += penalty;
+        self.peaks += peaks;
         widen(&mut self.largest, names.iter().map(String::as_str).zip(largest.iter().copied()));
     }
 }
@@ -33,6 +36,7 @@ pub(super) struct Sums {
     steps: f64,
     loss: f64,
     penalty: f64,
+    peaks: f64,
     norm: f64,
     largest: Vec<(String, f64)>,
 }
@@ -42,6 +46,7 @@ impl Sums {
         self.steps += 1.0;
         self.loss += step.loss;
         self.penalty += step.penalty;
+        self.peaks += step.peaks;
         self.norm += norm;
         widen(&mut self.largest, step.largest.iter().map(|(name, value)| (name.as_str(), *value)));
     }
@@ -51,6 +56,7 @@ impl Sums {
         let mut figures = vec![
             ("train/loss".to_owned(), sums.loss / sums.steps),
             ("train/range_penalty".to_owned(), sums.penalty / sums.steps),
+            ("train/peak_penalty".to_owned(), sums.peaks / sums.steps),
             ("train/gradient_norm".to_owned(), sums.norm / sums.steps),
         ];
         figures.extend(sums.largest.into_iter().map(|(name, value)| (format!("largest/{name}"), value)));

@@ -1,7 +1,8 @@
-//! Weights that training starts from.
+//! What training starts from: the weights of another network, and what of them stays as it is.
 
 use std::path::Path;
 
+use burn::module::{Flag, ModuleMapper, Param};
 use classifier::Classifier;
 
 use super::OTHER_ARCHITECTURE;
@@ -37,4 +38,14 @@ pub(super) fn start_from(fresh: Classifier, path: &Path) -> Result<Classifier> {
 /// Whether a tensor of shape `to` is one of shape `from` with rows added.
 fn adds_rows(from: &[usize], to: &[usize]) -> bool {
     from.len() == to.len() && from[1..] == to[1..] && from[0] < to[0]
+}
+
+/// Makes batch norms use their running statistics, which then stay as they are; scale and offset are trained all the same.
+/// The flags of batch norms are the only ones that a classifier has.
+pub(super) struct FixedStatistics;
+
+impl ModuleMapper for FixedStatistics {
+    fn map_flag(&mut self, flag: Param<Flag>) -> Param<Flag> {
+        flag.with_value(false)
+    }
 }
