@@ -29,7 +29,7 @@ use vqgan::VqganConfig;
 use crate::{
     Config, Result, Session, TrainError,
     checkpoint::{Checkpoint, Kind, refusal},
-    state::{State, apply, collect},
+    state::{State, apply, collect, seeded},
 };
 
 const ADVICE: &str = "give a VQGAN in the layout of taming-transformers, as .ckpt, .pt or .safetensors";
@@ -160,7 +160,9 @@ fn to_grey(state: &mut State) {
 pub fn read_vqgan(path: &Path, config: &VqganConfig) -> Result<vqgan::Vqgan> {
     let mut state = read_pytorch(path)?;
     to_grey(&mut state);
-    let net = config.init(&burn::tensor::Device::flex())?;
+    let device = burn::tensor::Device::flex();
+    // As `load_vqgan`: builders take turns.
+    let net = seeded(&device, 0, || config.init(&device))?;
     apply(net, &state).map_err(|problem| {
         refusal(
             path,

@@ -221,7 +221,8 @@ pub fn train_vqgan(config: &Config, session: &Session<'_>) -> Result<VqganReport
 pub fn load_vqgan(path: &Path, device: &Device) -> Result<(VqganConfig, Vqgan)> {
     let checkpoint = Checkpoint::load(path, Kind::Vqgan)?;
     let config = vqgan_config(path, &checkpoint)?;
-    let net = config.init(device)?;
+    // All weights are replaced; builders take turns all the same, or another one's would not follow from its seed.
+    let net = seeded(device, 0, || config.init(device))?;
     let net =
         apply(net, &checkpoint.tensors).map_err(|problem| refusal(path, problem, OTHER_ARCHITECTURE))?;
     Ok((config, net))
