@@ -289,7 +289,17 @@ impl LayerResult {
     }
 }
 
+/// Plaintexts that repeat less than so many times a ciphertext are masks, which repeat from film to film; weights repeat row by row.
+const LONG: usize = 8;
+
 impl Program {
+    /// Whether a plaintext is long enough to be kept transformed in full where several linear maps share it. The others are
+    /// transformed on every run.
+    #[must_use]
+    pub fn is_long(&self, plain: PlainId) -> bool {
+        self.plaintexts[plain.0 as usize].values.len() >= self.slots / LONG
+    }
+
     /// For each instruction, whether its result is better left undivided: a linear map that is rotated or conjugated next, and
     /// sums of such. They are divided when something else reads them.
     #[must_use]

@@ -24,9 +24,6 @@ use crate::server::OnLayer;
 /// Most bytes of masks that are kept transformed.
 const SHARED_BYTES: usize = 512 << 20;
 
-/// Plaintexts that repeat less than so many times a ciphertext are masks; weights repeat row by row.
-const LONG: usize = 8;
-
 /// A single plaintext that would take more than this is transformed when it is used.
 const DENSE_BYTES: usize = 12 << 20;
 
@@ -121,7 +118,7 @@ impl Maker<'_> {
         let mut uses: BTreeMap<(u32, u64), Uses> = BTreeMap::new();
         for (instruction, step) in program.instructions.iter().zip(&circuit.schedule.steps) {
             let Instruction::Linear { terms, .. } = instruction else { continue };
-            for term in terms.iter().filter(|t| self.is_long(t.plain)) {
+            for term in terms.iter().filter(|t| program.is_long(t.plain)) {
                 let entry = uses.entry((term.plain.0, step.plain_scale.to_bits())).or_default();
                 entry.count += 1;
                 entry.level = entry.level.max(step.level);
@@ -147,11 +144,6 @@ impl Maker<'_> {
             self.dense.insert((PlainId(plain), scale), encoded.into());
         }
         Ok(())
-    }
-
-    /// Masks repeat from film to film.
-    fn is_long(&self, plain: PlainId) -> bool {
-        self.program.plaintexts[plain.0 as usize].values.len() >= self.program.slots / LONG
     }
 
     /// The linear maps of a group of instructions.

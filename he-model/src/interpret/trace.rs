@@ -236,10 +236,14 @@ impl Tracer<'_> {
         }
     }
 
-    /// Whether the plaintext of a term is transformed on every run: a long one that no other term shares.
-    fn is_transformed(&self, term: &Term) -> bool {
-        let plain = term.plain.0 as usize;
-        self.uses[plain] == 1 && self.program.plaintexts[plain].values.len() == self.program.slots
+    /// The transforms of the plaintext of a term, made on every run, as a part of those of a full-length one: as many as it is long, unless
+    /// it is a long one that other terms share, which is kept in full.
+    fn transforms(&self, term: &Term) -> f64 {
+        if self.uses[term.plain.0 as usize] > 1 && self.program.is_long(term.plain) {
+            return 0.0;
+        }
+        let length = self.program.plaintexts[term.plain.0 as usize].values.len();
+        length as f64 / self.program.slots as f64
     }
 
     fn layer(&mut self, step: &Step) -> &mut LayerTrace {
@@ -323,7 +327,7 @@ impl Interpreter for Tracer<'_> {
         let giants = GiantSteps::of(terms());
         giants.rotations().into_iter().for_each(|r| self.rotation(r, step));
         let g: usize = maps.iter().map(|terms| giants.count(terms)).sum();
-        let transformed = terms().filter(|t| self.is_transformed(t)).count();
+        let transforms: f64 = terms().map(|t| self.transforms(t)).sum();
         let divided = (self.at..self.groups[self.at]).filter(|v| !self.undivided[*v]).count();
         let b = babies.len();
         babies.dedup_by_key(|b| b.0);
@@ -335,7 +339,7 @@ impl Interpreter for Tracer<'_> {
         layer.milliseconds += cost.up * (decomposed + g) as f64
             + cost.inner * (b + g) as f64
             + cost.product * terms().count() as f64
-            + cost.transform * transformed as f64
+            + cost.transform * transforms
             + cost.down * (g + 2 * divided) as f64;
         Ok(())
     }
