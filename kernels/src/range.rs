@@ -218,20 +218,21 @@ fn measure(x: &CpuTensor, interval: f32) -> (f32, f32) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::tensor::{Device, Distribution};
+    use burn::tensor::{Device, Distribution, s};
 
     #[test]
     fn agrees_with_burn_and_finds_what_is_not_finite() {
         let device = Device::flex().autodiff();
         let x = Tensor::<4>::random([3, 4, 9, 7], Distribution::Normal(0.0, 2.0), &device);
         // One film inside, whose peak has no gradient.
-        let x = x.slice_fill([1..2], 0.5).detach().require_grad();
+        let x = x.slice_fill(s![1..2], 0.5).detach().require_grad();
         let value = |t: &Tensor<1>| t.clone().into_scalar::<f32>();
         assert_eq!(value(&outside(&x, 1.5).largest), value(&by_burn(&x, 1.5).largest));
         // A backward pass uses up its graph: each has its own.
         let gradient = |t: Tensor<1>| x.grad(&t.mul_scalar(3.0).backward()).unwrap();
-        let parts: [(fn(Excess) -> Tensor<1>, i64); 2] = [(|e| e.mean, 2 * 4 * 9 * 7), (|e| e.peaks, 2)];
-        for (part, most) in parts {
+        type Part = fn(Excess) -> Tensor<1>;
+        let parts: [Part; 2] = [|e| e.mean, |e| e.peaks];
+        for (part, most) in parts.into_iter().zip([2 * 4 * 9 * 7, 2]) {
             let (ours, theirs) = (part(outside(&x, 1.5)), part(by_burn(&x, 1.5)));
             assert!((value(&ours) - value(&theirs)).abs() < 1e-6 * value(&theirs));
             let (ours, theirs) = (gradient(ours), gradient(theirs));

@@ -16,8 +16,9 @@ mod common;
 use common::{StopAfter, TINY, tensors, tiny};
 
 fn column(session: &Session<'_>, name: &str) -> Vec<f64> {
-    let text = fs::read_to_string(session.classifier_dir().join("metrics.json")).unwrap();
-    let history = History { rows: serde_json::from_str(&text).unwrap() };
+    let text =
+        fs::read_to_string(session.classifier_dir().join("metrics.json")).expect("metrics are written");
+    let history = History { rows: serde_json::from_str(&text).expect("a list of rows") };
     history.column(name).into_iter().map(|(_, value)| value).collect()
 }
 
