@@ -223,6 +223,8 @@ mod tests {
         std::fs::write(files[0].path(), serde_json::to_string(&other).expect("JSON")).expect("written");
         assert_eq!(forecast().seconds, 77.0);
         std::fs::write(files[0].path(), "{\"Ok\":").expect("written");
-        assert_eq!(forecast(), planned);
+        // Planned again, which takes another time.
+        let again = forecast();
+        assert_eq!(Encrypted { planning_seconds: planned.planning_seconds, ..again }, planned);
     }
 }
