@@ -137,17 +137,7 @@ impl Peaks {
 /// The largest `|x|`; what is no number is passed over.
 fn largest(x: &[f32]) -> f32 {
     let mut largest = [0f32; LANES];
-    let mut see =
-        |i: usize, value: f32| largest[i] = if value.abs() > largest[i] { value.abs() } else { largest[i] };
-    let (head, tail) = x.as_chunks::<LANES>();
-    for values in head {
-        for (i, value) in values.iter().enumerate() {
-            see(i, *value);
-        }
-    }
-    for (i, value) in tail.iter().enumerate() {
-        see(i, *value);
-    }
+    by_lanes(x, |i, value| largest[i] = if value.abs() > largest[i] { value.abs() } else { largest[i] });
     largest.iter().copied().fold(0.0, f32::max)
 }
 
@@ -177,6 +167,20 @@ const BLOCK: usize = 1 << 14;
 /// Independent maxima and sums, so that the loop becomes vector instructions.
 const LANES: usize = 16;
 
+/// Shows every value with its lane, in an order that becomes vector instructions.
+#[inline(always)]
+fn by_lanes(x: &[f32], mut see: impl FnMut(usize, f32)) {
+    let (head, tail) = x.as_chunks::<LANES>();
+    for values in head {
+        for (i, value) in values.iter().enumerate() {
+            see(i, *value);
+        }
+    }
+    for (i, value) in tail.iter().enumerate() {
+        see(i, *value);
+    }
+}
+
 /// Mean of squared excesses and largest magnitude.
 fn measure(x: &CpuTensor, interval: f32) -> (f32, f32) {
     let x = x.to_contiguous();
@@ -187,23 +191,14 @@ fn measure(x: &CpuTensor, interval: f32) -> (f32, f32) {
         .map(|x| {
             arch.dispatch(|| {
                 let (mut largest, mut sums, mut poison) = ([0f32; LANES], [0f32; LANES], [0f32; LANES]);
-                let mut see = |i: usize, value: f32| {
+                by_lanes(x, |i, value| {
                     let size = value.abs();
                     largest[i] = if size > largest[i] { size } else { largest[i] };
                     let excess = if size > interval { size - interval } else { 0.0 };
                     sums[i] += excess * excess;
                     // Zero unless the value is not finite, which comparisons would pass over.
                     poison[i] += value * 0.0;
-                };
-                let (head, tail) = x.as_chunks::<LANES>();
-                for values in head {
-                    for (i, value) in values.iter().enumerate() {
-                        see(i, *value);
-                    }
-                }
-                for (i, value) in tail.iter().enumerate() {
-                    see(i, *value);
-                }
+                });
                 let poison = poison.iter().sum::<f32>();
                 [sums.iter().sum::<f32>() + poison, largest.iter().copied().fold(0.0, f32::max) + poison]
             })
