@@ -2,11 +2,13 @@
 //!
 //! Binary cross-entropy over the known labels, plus a penalty on pre-activations outside the interval that the polynomials are
 //! meant for: a polynomial has no ceiling, so a network that never learned to stay in range can overflow on a film it
-//! has not seen. A second penalty looks at the largest value of each film, which a mean over all of them hides. Attributes of films and other classifiers may be part of the target (`targets.rs`). The largest
-//! pre-activation of every layer is logged. The weights that are kept are those of the best
-//! macro AUROC on validation films; test films are not looked at.
+//! has not seen. A second penalty looks at the largest value of each film, which a mean over all of them hides. Attributes of
+//! films and other classifiers may be part of the target (`targets.rs`), and other films a part of each (`examples.rs`). The
+//! largest pre-activation of every layer is logged. The weights that are kept are those of the best macro AUROC on
+//! validation films; test films are not looked at.
 
 mod batches;
+mod examples;
 mod figures;
 mod measure;
 mod start;
@@ -40,6 +42,7 @@ use figures::{StepFigures, Sums};
 use measure::{all_logits, metrics_of};
 use start::{FixedStatistics, start_from};
 
+pub(crate) use examples::{Example, answers};
 pub(crate) use measure::ranges;
 pub use measure::{LoadedClassifier, evaluate, load_classifier, logits};
 
@@ -166,18 +169,25 @@ pub fn train_classifier(
     let mut sums = Sums::default();
 
     while progress.step < total {
+        let epoch = progress.step / per_epoch;
         let indices = batch_of_step(&train, per_step, order, progress.step);
-        let parts = indices.chunks(settings.batch).collect::<Vec<_>>();
+        let examples = match &changes {
+            Some(changes) => changes.examples(&indices, epoch),
+            None => indices.iter().map(|&film| Example::alone(film)).collect(),
+        };
+        let parts = examples.chunks(settings.batch).collect::<Vec<_>>();
         let stop = |broken: Broken| {
-            let names = |part: &&[usize]| part.iter().map(|&film| latents.ids[film].clone()).collect();
+            let names = |part: &&[Example]| {
+                part.iter().flat_map(Example::parts).map(|(film, _)| latents.ids[film].clone()).collect()
+            };
             let films = parts.iter().map(names).collect::<Vec<Vec<String>>>();
             broken.on("classifier training", progress.step + 1, &films, &folder)
         };
         let (mut gradients, mut figures) = (GradientsAccumulator::new(), StepFigures::default());
-        for (part, films) in parts.iter().enumerate() {
+        for (part, &some) in parts.iter().enumerate() {
             let batch = match &changes {
-                Some(changes) => changes.batch(latents, films, progress.step / per_epoch, &device),
-                None => Batch::new(latents, films, &device),
+                Some(changes) => changes.batch(latents, some, epoch, &device),
+                None => Batch::new(latents, &indices[part * settings.batch..][..some.len()], &device),
             };
             let (all, ranges) = net.forward_watched(batch.latents.clone());
             let logits = all.clone().narrow(1, 0, model.labels);
@@ -188,7 +198,7 @@ pub fn train_classifier(
             }
             if let Some(auxiliary) = &auxiliary {
                 let attributes = all.narrow(1, model.labels, trained.labels - model.labels);
-                loss = loss + auxiliary.loss(attributes, films);
+                loss = loss + auxiliary.loss(attributes, some);
             }
             let value = f64::from(loss.clone().into_scalar::<f32>());
             let [penalty, peaks] =
@@ -202,7 +212,7 @@ pub fn train_classifier(
             }
             // The loss is a mean over known labels, the penalties are means over films.
             let share =
-                (share_of_labels(latents, films, &indices), films.len() as f64 / indices.len() as f64);
+                (share_of_labels(latents, some, &examples), some.len() as f64 / examples.len() as f64);
             let mut loss =
                 loss.mul_scalar(share.0) + ranges.penalty.mul_scalar(settings.range_penalty * share.1);
             if settings.peak_penalty > 0.0 {

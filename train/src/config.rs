@@ -321,13 +321,17 @@ pub struct LatentAugmentation {
     /// training than those of its films. 0.
     #[serde(skip_serializing_if = "is_zero")]
     pub gain: f64,
+    /// Mixes another training film into each with a share drawn evenly from 0 to `mix`: latents, labels, attributes, and what
+    /// teachers say of them (mix-up, Zhang et al. 2018; with teachers Beyer et al. 2022, who draw from 0 to 1). 0.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub mix: f64,
     /// How films are changed before they are encoded again.
     pub films: Augmentation,
 }
 
 impl Default for LatentAugmentation {
     fn default() -> Self {
-        Self { shift: 2, copies: 0, gain: 0.0, films: Augmentation::default() }
+        Self { shift: 2, copies: 0, gain: 0.0, mix: 0.0, films: Augmentation::default() }
     }
 }
 
@@ -448,6 +452,11 @@ impl Config {
             if !(0.0..1.0).contains(&augment.gain) {
                 let (field, found) = ("classifier.train.augment.gain", augment.gain.to_string());
                 let expected = "it must be at least 0 and below 1".to_owned();
+                return Err(TrainError::Value { field, found, expected });
+            }
+            if !(0.0..=1.0).contains(&augment.mix) {
+                let (field, found) = ("classifier.train.augment.mix", augment.mix.to_string());
+                let expected = "it must be from 0 to 1".to_owned();
                 return Err(TrainError::Value { field, found, expected });
             }
         }

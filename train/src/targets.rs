@@ -6,13 +6,13 @@
 
 use std::collections::BTreeMap;
 
-use burn::tensor::{Device, Tensor, TensorData, activation};
+use burn::tensor::{Device, Tensor, activation};
 use classifier::{Classifier, ClassifierConfig, masked_bce};
 use datasets::LatentSet;
 
 use crate::{
     Result, TrainError,
-    classifier_stage::{LoadedClassifier, load_classifier},
+    classifier_stage::{Example, LoadedClassifier, answers, load_classifier},
     config::{AuxiliaryTraining, DistillTraining},
     state::{State, apply, seeded},
 };
@@ -52,16 +52,10 @@ impl Auxiliary {
         state
     }
 
-    /// The weighted cross-entropy of the attributes of `films`, whose logits are `[films, attributes]`.
-    pub fn loss(&self, logits: Tensor<2>, films: &[usize]) -> Tensor<1> {
-        let device = logits.device();
-        let answers = films.iter().flat_map(|film| &self.answers[film]);
-        let tensor = |value: fn(Option<bool>) -> f32| {
-            let values = answers.clone().map(|&answer| value(answer)).collect::<Vec<_>>();
-            Tensor::<2>::from_data(TensorData::new(values, [films.len(), self.count]), &device)
-        };
-        let targets = tensor(|answer| f32::from(u8::from(answer == Some(true))));
-        let known = tensor(|answer| f32::from(u8::from(answer.is_some())));
+    /// The weighted cross-entropy of the attributes of `examples`, whose logits are `[examples, attributes]`.
+    pub fn loss(&self, logits: Tensor<2>, examples: &[Example]) -> Tensor<1> {
+        let of = |film: usize| self.answers[&film].as_slice();
+        let [targets, known] = answers(examples, self.count, of, &logits.device());
         masked_bce(logits, targets, known, None).mul_scalar(self.weight)
     }
 
@@ -162,6 +156,7 @@ pub(crate) fn judged(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use burn::tensor::TensorData;
     use classifier::Architecture;
 
     use crate::state::collect;
@@ -191,7 +186,8 @@ mod tests {
         let auxiliary = Auxiliary { weight: 0.5, count: 2, answers };
         let loss = |films: &[usize], logits: Vec<f32>| {
             let logits = Tensor::<2>::from_data(TensorData::new(logits, [films.len(), 2]), &Device::flex());
-            auxiliary.loss(logits, films).into_scalar::<f32>()
+            let examples = films.iter().map(|&film| Example::alone(film)).collect::<Vec<_>>();
+            auxiliary.loss(logits, &examples).into_scalar::<f32>()
         };
         assert!((loss(&[4, 7], vec![0.0, 9.0, 9.0, 9.0]) - 0.5 * std::f32::consts::LN_2).abs() < 1e-6);
         assert_eq!(loss(&[7], vec![3.0, -3.0]), 0.0);

@@ -1,4 +1,5 @@
-//! Keeping activations inside their interval: the penalty on the largest value of each film, gains, fixed statistics.
+//! Keeping activations inside their interval: the penalty on the largest value of each film, gains, fixed statistics; mixed
+//! films.
 
 use std::{
     fs,
@@ -63,6 +64,7 @@ fn fixed_statistics_stay_and_everything_resumes_exactly() {
         "classifier.train.fixed_statistics=true",
         "classifier.train.peak_penalty=0.5",
         "classifier.train.augment.gain=0.3",
+        "classifier.train.augment.mix=0.5",
     ]);
     let whole = Session::quiet(folder.path().join("whole"));
     train_classifier(&config, &latents, &whole).unwrap();
@@ -96,12 +98,13 @@ fn settings_are_checked_and_left_out_at_their_defaults() {
         config::parse(TINY, Path::new("tiny.toml"), &[text.to_owned()])
     };
     let written = serde_json::to_string(&parse("classifier.train.augment.shift=1").unwrap()).unwrap();
-    for field in ["gain", "peak_penalty", "fixed_statistics"] {
+    for field in ["gain", "mix", "peak_penalty", "fixed_statistics"] {
         assert!(!written.contains(&format!("{field:?}")), "{field}");
     }
     for (set, problem) in [
         ("classifier.train.augment.gain=1.0", "classifier.train.augment.gain is 1"),
         ("classifier.train.augment.gain=-0.1", "at least 0 and below 1"),
+        ("classifier.train.augment.mix=1.5", "classifier.train.augment.mix is 1.5"),
         ("classifier.train.peak_penalty=-1.0", "classifier.train.peak_penalty is -1"),
         ("classifier.train.fixed_statistics=true", "start_from, which is missing"),
     ] {
