@@ -8,7 +8,7 @@
 //!
 //! A convolution is one linear map with periodic plaintexts and one mask that empties the guard cells (`conv`), or
 //! one that copies the image into free slots before (`row_copies`), or, on several ciphertexts, a matrix of maps without guard cells (`dense`);
-//! mean pooling is rotations and sums (`pool`); vectors are periodic (`vector`).
+//! mean pooling is rotations and sums (`pool`); vectors are periodic (`vector`); gates are in `gate` and `squeeze`.
 
 mod conv;
 mod defer;
@@ -19,11 +19,13 @@ mod polynomial;
 mod pool;
 mod pooled;
 mod row_copies;
+mod squeeze;
 mod vector;
 
 use std::collections::{BTreeSet, HashMap};
 
 use pooled::Leaf;
+use squeeze::Squeeze;
 
 use crate::graph::{Graph, NodeId, Op, Shape};
 use crate::layout::{Grid, Layout};
@@ -160,6 +162,7 @@ pub fn lower(graph: &Graph, packing: &Packing) -> Result<Program, ModelError> {
         return Err(ModelError::DoesNotFit { node: "input".into(), slots, lanes: packing.lanes, reason });
     }
     let (pooled, cubic_gates) = (pooled::find(graph, packing), gate::find(graph));
+    let squeezes = squeeze::find(graph, packing, &pooled, &cubic_gates);
     let mut lowering = Lowering {
         graph,
         packing: *packing,
@@ -168,6 +171,7 @@ pub fn lower(graph: &Graph, packing: &Packing) -> Result<Program, ModelError> {
         hints: hints(graph),
         rotations: BTreeSet::new(),
         pooled,
+        squeezes,
         cubic_gates,
         copied: HashMap::new(),
         riders: HashMap::new(),
@@ -199,6 +203,8 @@ struct Lowering<'a> {
     rotations: BTreeSet<i64>,
     /// Linear layers that merge with the mean before them.
     pooled: Vec<Option<Vec<Leaf>>>,
+    /// The second matrices of gates that merge with what lies before them.
+    squeezes: Vec<Option<Squeeze>>,
     /// Products with a gate that share a level with its polynomial.
     cubic_gates: Vec<bool>,
     /// Row copies that were made already, by value and masks.
@@ -224,7 +230,8 @@ impl Lowering<'_> {
     /// The nodes whose tensors a node reads.
     fn reads(&self, reader: NodeId) -> Vec<NodeId> {
         let node = self.graph.node(reader);
-        if let Some(leaves) = &self.pooled[reader.0] {
+        let squeezed = self.squeezes[reader.0].as_ref().map(|squeeze| &squeeze.leaves);
+        if let Some(leaves) = squeezed.or(self.pooled[reader.0].as_ref()) {
             let tensor = |leaf: &Leaf| match *leaf {
                 Leaf::Conv(conv) => self.graph.node(conv).inputs()[0],
                 Leaf::Tensor(id) => id,
@@ -270,9 +277,10 @@ impl Lowering<'_> {
                 let x = operand(self, 0);
                 self.conv2d(id, c, x)?
             }
-            Op::Linear(l) => match self.pooled[id.0].clone() {
-                Some(leaves) => self.pooled(id, l, &leaves)?,
-                None => {
+            Op::Linear(l) => match (self.squeezes[id.0].clone(), self.pooled[id.0].clone()) {
+                (Some(squeeze), _) => self.squeezed(id, l, &squeeze)?,
+                (None, Some(leaves)) => self.pooled(id, l, &leaves)?,
+                (None, None) => {
                     let x = operand(self, 0);
                     self.linear(id, l, x)?
                 }

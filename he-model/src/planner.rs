@@ -7,7 +7,7 @@
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::graph::{Conv2d, Graph, Op};
+use crate::graph::{Conv2d, Graph, NodeId, Op};
 use crate::interpret::trace::{Costs, Trace};
 use crate::lower::{Packing, ciphertexts, lower};
 use crate::parameters::{LARGEST_DEGREE, PRIME_BITS, RingParameters, SecurityLevel, bound};
@@ -249,8 +249,9 @@ fn least_depth(graph: &Graph, convolution: impl Fn(&Conv2d) -> usize) -> usize {
         depth.push(match node.op() {
             Op::Input { .. } => 0,
             Op::AvgPool(_) | Op::GlobalAvgPool | Op::ChannelAffine(_) => at(0),
-            // Merges with the pool and what lies before it.
+            // Merges with the pool and what lies before it, or with the square of what does.
             Op::Linear(_) if matches!(graph.node(node.inputs()[0]).op(), Op::GlobalAvgPool) => at(0),
+            Op::Linear(_) if is_squeezed(graph, node.inputs()[0]) => at(0),
             Op::Conv2d(c) => at(0) + convolution(c),
             Op::Linear(_) => at(0) + 1,
             Op::Polynomial(p) => at(0) + p.degree().max(1).next_power_of_two().ilog2() as usize,
@@ -260,6 +261,15 @@ fn least_depth(graph: &Graph, convolution: impl Fn(&Conv2d) -> usize) -> usize {
         });
     }
     depth[graph.output().0]
+}
+
+/// Whether this is the activation of a matrix of means.
+fn is_squeezed(graph: &Graph, act: NodeId) -> bool {
+    let below = |id: NodeId| graph.node(id).inputs().first().copied();
+    let matrix = below(act).filter(|id| matches!(graph.node(*id).op(), Op::Linear(_)));
+    let pool = matrix.and_then(below);
+    matches!(graph.node(act).op(), Op::Polynomial(_))
+        && pool.is_some_and(|id| matches!(graph.node(id).op(), Op::GlobalAvgPool))
 }
 
 /// True if a larger ring cannot help: every tensor fits one ciphertext, and key switches have at most two digits.

@@ -200,11 +200,11 @@ impl Drawer {
         self.g.push(name, Op::Linear(Linear { outputs, weight, bias }), &[x])
     }
 
-    /// Squeeze and excitation: pool, down by 4, activation, up again, a cubic that stands for a sigmoid, product.
+    /// Squeeze and excitation: pool, down by 16 as the authors' networks do, activation, up again, a cubic that stands for a sigmoid, product.
     fn se(&mut self, name: &str, x: NodeId) -> NodeId {
         let channels = self.channels;
         let s = self.g.push(format!("{name}.pool"), Op::GlobalAvgPool, &[x]);
-        let s = self.linear(&format!("{name}.fc1"), s, (channels / 4).max(1));
+        let s = self.linear(&format!("{name}.fc1"), s, (channels / 16).max(1));
         let s = self.act(&format!("{name}.act"), s);
         let s = self.linear(&format!("{name}.fc2"), s, channels);
         let sigmoid = Polynomial::shared(&[0.5, 0.197, 0.0, -0.004]);

@@ -15,7 +15,7 @@ fn gated(depth: usize) -> Graph {
 
 #[test]
 fn the_first_layer_without_a_level_is_named() {
-    for (depth, least) in [(32, 15 * 7), (44, 21 * 7), (56, 27 * 7)] {
+    for (depth, least) in [(44, 21 * 6), (56, 27 * 6)] {
         let graph = gated(depth);
         let error = plan(&graph, &PlanOptions::default()).unwrap_err();
         let text = error.to_string();

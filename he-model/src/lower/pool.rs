@@ -137,7 +137,12 @@ impl Lowering<'_> {
 
     /// The sum of all periods of a film's slots: in every period where the film is alone, in the first one where it is not.
     pub(super) fn sum_of_periods(&mut self, v: ValueId, period: usize, grid: &Grid) -> ValueId {
-        let (step, count) = (period as u32, grid.film_slots() / period);
+        self.sum_of_steps(v, period, grid.film_slots() / period)
+    }
+
+    /// The sum of the rotations by 0, `step`, 2 `step` .. (`count` - 1) `step`.
+    pub(super) fn sum_of_steps(&mut self, v: ValueId, step: usize, count: usize) -> ValueId {
+        let step = step as u32;
         if count <= 1 {
             return v;
         }

@@ -1,10 +1,11 @@
 //! A mean followed by a matrix, in one linear map: sum over c, y, x of A[k, c, y, x] h[c, y, x] for every output k.
 //!
-//! Where the mean is that of a convolution on row copies, the map starts at the copies: with M the matrix and w the kernel, the
-//! copy moved by dy rows is multiplied at column x by `B[k, c, dy, x] = sum over dx, o of M[k, o] w[o, c, dy, dx] / (H W)`, dx
-//! restricted to columns x - dx of the image; summed over all slots this is the matrix of the mean of the convolution, because rows
-//! that leave the image are zero in the copies. So convolution, mean and matrix take one level, and sums of such terms (the last
-//! residual sum) share it.
+//! Where the mean is that of a convolution of three rows, the map starts at its input: with M the matrix and w the kernel, the pixel in
+//! row y and column x counts with the sum over dy of `B[k, c, dy, x] = sum over dx, o of M[k, o] w[o, c, dy, dx] / (H W)`, dx
+//! restricted to columns x - dx of the image and dy to rows y - dy. Only the first and the last row lack one dy. So that factors are the
+//! same in every second row, the mask that empties what is no pixel also copies these two rows into the free block beside
+//! them, where the sum for all dy is put right: by `-B[dy = 1]` for the first row, which is even, and `-B[dy = -1]` for the last,
+//! which is odd. So convolution, mean and matrix take one level, and sums of such terms (the last residual sum) share it.
 //!
 //! Slot t of a row holds channel t mod P (P the period of the grid), and output k gathers in the slots s with s mod P = k: with
 //! r = (t - k) mod P the factor of slot t is needed at s = t - r, so P rotations serve all outputs, split into baby and
@@ -25,19 +26,17 @@ use crate::program::{Instruction, PlainScale, Term, ValueId};
 /// What a mean and a matrix read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Leaf {
-    /// The input of this convolution, on row copies.
+    /// The input of this convolution, where row copies have room.
     Conv(NodeId),
     /// This node's result.
     Tensor(NodeId),
 }
 
-/// One leaf's factors: the value that it reads, whether that has imaginary parts, slots after which they repeat, and (output, slot,
-/// factor).
+/// One leaf's factors: the value that it reads, slots after which they repeat, and (output, slot, factor).
 struct Factors {
     input: ValueId,
-    complex: bool,
     period: usize,
-    entries: Vec<(usize, i64, Complex64)>,
+    entries: Vec<(usize, i64, f64)>,
 }
 
 /// For each linear layer that merges with the mean before it, what it reads.
@@ -86,7 +85,11 @@ fn collect(graph: &Graph, grids: &[Option<Grid>], single: &dyn Fn(NodeId) -> boo
         Op::Conv2d(c) if c.kernel == [3, 3] && c.stride == 1 => {
             let (from, to) = (grids[node.inputs()[0].0], grids[id.0]);
             match (from, to) {
-                (Some(from), Some(to)) if Copies::new(c, &from, &to, 0).is_some() => vec![Leaf::Conv(id)],
+                (Some(from), Some(to))
+                    if from.shape.height.is_multiple_of(2) && Copies::new(c, &from, &to, 0).is_some() =>
+                {
+                    vec![Leaf::Conv(id)]
+                }
                 _ => vec![Leaf::Tensor(id)],
             }
         }
@@ -119,7 +122,47 @@ impl Lowering<'_> {
         linear: &Linear,
         leaves: &[Leaf],
     ) -> Result<Tensor, ModelError> {
-        let (mut parts, mut bias) = (vec![], linear.bias.clone());
+        let mut bias = linear.bias.clone();
+        let (parts, grid) = self.parts(id, linear, leaves, &mut bias)?;
+        Ok(self.gathered(id, parts, &bias, &grid))
+    }
+
+    /// The sums of a matrix of means in every period of slots, not rescaled, each times a unit: 1 or i. What the biases of
+    /// convolutions contribute is added to those of the matrix.
+    pub(super) fn gathered_pairs(
+        &mut self,
+        id: NodeId,
+        linear: &mut Linear,
+        leaves: &[Leaf],
+        units: &[Complex64],
+    ) -> Result<(ValueId, Grid), ModelError> {
+        let mut bias = linear.bias.clone();
+        let (parts, grid) = self.parts(id, linear, leaves, &mut bias)?;
+        linear.bias = bias;
+        let period = gathered_period(&grid, units.len());
+        let sums =
+            parts.into_iter().map(|part| self.gather(part, &grid, period, |k| units[k])).collect::<Vec<_>>();
+        let sum = self.total(&sums);
+        Ok((self.sum_of_periods(sum, period, &grid), grid))
+    }
+
+    fn total(&mut self, sums: &[ValueId]) -> ValueId {
+        let mut sum = sums[0];
+        for part in &sums[1..] {
+            sum = self.builder.push(Instruction::Add(sum, *part));
+        }
+        sum
+    }
+
+    /// The factors of everything that a matrix of means reads, and where its images lie. Biases of convolutions are added to `bias`.
+    fn parts(
+        &mut self,
+        id: NodeId,
+        linear: &Linear,
+        leaves: &[Leaf],
+        bias: &mut [f64],
+    ) -> Result<(Vec<Factors>, Grid), ModelError> {
+        let mut parts = vec![];
         let mut grid = None;
         for leaf in leaves {
             let from = match *leaf {
@@ -136,22 +179,19 @@ impl Lowering<'_> {
                     let Op::Conv2d(conv) = graph.node(node).op() else {
                         return Err(self.unsupported(id, "a convolution that is none"));
                     };
-                    add_mean_of_bias(&mut bias, linear, conv, graph.node(node).shape());
+                    add_mean_of_bias(bias, linear, conv, graph.node(node).shape());
                     let x = self.tensor(graph.node(node).inputs()[0]);
                     let Layout::Grid(from) = x.layout else {
                         return Err(self.unsupported(id, "a convolution of what is not an image"));
                     };
-                    let Some(part) = self.factors_of_conv(linear, conv, &x, &from) else {
-                        return Err(self.unsupported(id, "row copies for which there is no room"));
-                    };
-                    parts.push(part);
+                    parts.push(self.factors_of_conv(linear, conv, &x, &from));
                     from
                 }
             };
             grid.get_or_insert(from);
         }
         let Some(grid) = grid else { return Err(self.unsupported(id, "a mean of nothing")) };
-        Ok(self.gathered(id, parts, &bias, &grid))
+        Ok((parts, grid))
     }
 
     /// The mean of each channel of an image whose rows hold channels of one pixel.
@@ -175,28 +215,18 @@ impl Lowering<'_> {
         let is_output = self.graph.output() == id;
         let hint = self.hints[id.0].clone();
         let stored = |o: usize| hint.as_ref().map_or(1.0, |h| h[o]);
-        // Only real parts of the output are read; everything else takes twice the real part.
-        let complex = parts.iter().any(|p| p.complex);
-        let half = if is_output || !complex { 1.0 } else { 0.5 };
         let largest =
-            parts.iter().flat_map(|p| &p.entries).fold(0.0f64, |m, (o, _, v)| m.max(v.norm() * stored(*o)));
+            parts.iter().flat_map(|p| &p.entries).fold(0.0f64, |m, (o, _, v)| m.max(v.abs() * stored(*o)));
         // Means have small factors, and plaintexts round to multiples of one number. Half of the gain that would make the factors
         // of size 1 goes here, the other half stays for the next matrix; the output has to have the factor 1.
         let gain = if is_output || largest == 0.0 { 1.0 } else { (-largest.log2() / 2.0).round().exp2() };
         let period = gathered_period(grid, bias.len());
         let sums = parts
             .into_iter()
-            .map(|part| self.gather(part, grid, period, |o| half * gain * stored(o)))
+            .map(|part| self.gather(part, grid, period, |o| (gain * stored(o)).into()))
             .collect::<Vec<_>>();
-        let mut sum = sums[0];
-        for part in &sums[1..] {
-            sum = self.builder.push(Instruction::Add(sum, *part));
-        }
+        let mut sum = self.total(&sums);
         sum = self.sum_of_periods(sum, period, grid);
-        if !is_output && complex {
-            let conjugate = self.builder.push(Instruction::Conjugate(sum));
-            sum = self.builder.push(Instruction::Add(sum, conjugate));
-        }
         // Divided last: the rounding of a division before would be summed with the periods.
         sum = self.builder.push(Instruction::Rescale(sum));
         let (features, slots, films) = (bias.len(), grid.slots, grid.films);
@@ -207,52 +237,70 @@ impl Lowering<'_> {
         y
     }
 
-    fn factors_of_conv(
-        &mut self,
-        linear: &Linear,
-        conv: &Conv2d,
-        x: &Tensor,
-        from: &Grid,
-    ) -> Option<Factors> {
-        let shape = from.shape;
-        let to = Grid { shape: crate::Shape { channels: conv.out_channels, ..shape }, ..*from };
-        let copies = Copies::new(conv, from, &to, self.packing.key_weight)?;
+    fn factors_of_conv(&mut self, linear: &Linear, conv: &Conv2d, x: &Tensor, from: &Grid) -> Factors {
+        let (shape, edges) = (from.shape, Edges::new(from));
         let n = (shape.height * shape.width) as f64;
         let (outs, ins) = (conv.out_channels / conv.groups, shape.channels / conv.groups);
         let mut entries = vec![];
         for k in 0..linear.outputs {
             for c in 0..shape.channels {
-                for dy in -1i64..=1 {
-                    // The matrix times the kernel's row, for the three offsets in x.
-                    let taps = [-1i64, 0, 1].map(|dx| {
-                        let tap = ((dy + 1) * 3 + dx + 1) as usize;
+                // The matrix times the kernel, by its rows and columns.
+                let taps = [0, 1, 2].map(|ky| {
+                    [0, 1, 2].map(|kx| {
                         let group = c / ins;
                         let outputs = group * outs..(group + 1) * outs;
                         let products = outputs.map(|o| {
                             linear.weight[k * conv.out_channels + o]
-                                * conv.weight[(o * ins + c % ins) * 9 + tap]
+                                * conv.weight[(o * ins + c % ins) * 9 + ky * 3 + kx]
                         });
                         products.sum::<f64>() * x.factor[c] / n
-                    });
-                    for column in 0..shape.width as i64 {
-                        let reached = |dx: &i64| (0..shape.width as i64).contains(&(column - dx));
-                        let sum: f64 = [-1i64, 0, 1]
-                            .iter()
-                            .filter(|dx| reached(dx))
-                            .map(|dx| taps[(dx + 1) as usize])
-                            .sum();
-                        let (slot, unit) = copies.slot(dy, column * from.period() as i64 + c as i64)?;
-                        entries.push((k, slot, unit * sum));
+                    })
+                });
+                for column in 0..shape.width as i64 {
+                    let reached = |kx: &usize| (0..shape.width as i64).contains(&(column + 1 - *kx as i64));
+                    let [above, same, below] =
+                        taps.map(|row| (0..3).filter(reached).map(|kx| row[kx]).sum::<f64>());
+                    let at = column * from.period() as i64 + c as i64;
+                    for (row, lacks) in [(0, below), (1, above)] {
+                        entries.push((k, row * edges.row + at, above + same + below));
+                        entries.push((k, row * edges.row + edges.block + at, -lacks));
                     }
                 }
             }
         }
-        let input = self.copy_rows(x.values[0], from, &copies);
-        Some(Factors { input, complex: true, period: copies.row as usize, entries })
+        let input = self.copy_edges(x.values[0], from, &edges);
+        Factors { input, period: 2 * edges.row as usize, entries }
     }
 
-    /// The map that gathers output k in the slots s with s mod P = k.
-    fn gather(&mut self, part: Factors, grid: &Grid, period: usize, scale: impl Fn(usize) -> f64) -> ValueId {
+    /// The mask that keeps the pixels, and copies the first and the last row into the block beside them.
+    fn copy_edges(&mut self, x: ValueId, from: &Grid, edges: &Edges) -> ValueId {
+        let mut mask = |rows: &mut dyn Iterator<Item = i64>, block: i64| {
+            let mut mask = vec![Complex64::ZERO; from.slots];
+            for (row, film) in rows.flat_map(|row| (0..from.films).map(move |film| (row, film))) {
+                let at = film * from.film_slots() + (row * edges.row + block * edges.block) as usize;
+                mask[at..at + edges.block as usize].fill(Complex64::ONE);
+            }
+            self.builder.plain(mask)
+        };
+        let height = from.shape.height as i64;
+        let (pixels, copies) = (mask(&mut (0..height), 0), mask(&mut [0, height - 1].into_iter(), 1));
+        let moved = (from.slots as i64 - edges.block) as u32;
+        let terms = vec![
+            Term { input: 0, baby: 0, giant: 0, plain: pixels },
+            Term { input: 0, baby: moved, giant: 0, plain: copies },
+        ];
+        self.rotations.insert(i64::from(moved));
+        self.masks_that_copy(x, terms)
+    }
+
+    /// The map that gathers output k, times `scale(k)`, in the slots s with s mod P = k.
+    fn gather(
+        &mut self,
+        part: Factors,
+        grid: &Grid,
+        period: usize,
+        scale: impl Fn(usize) -> Complex64,
+    ) -> ValueId {
         let (p, slots) = (period as i64, self.packing.slots as i64);
         let moves = Moves::new(&part, grid, p);
         let offsets: BTreeSet<(i64, i64)> =
@@ -274,6 +322,21 @@ impl Lowering<'_> {
             })
             .collect();
         self.builder.push(Instruction::Linear { inputs: vec![part.input], terms, scale: PlainScale::Fill })
+    }
+}
+
+/// Where the first and the last row of an image are copied to: a block further on.
+struct Edges {
+    /// Slots of a row of the image.
+    block: i64,
+    /// Slots from one row to the next.
+    row: i64,
+}
+
+impl Edges {
+    fn new(from: &Grid) -> Self {
+        let block = (from.shape.width * from.period()) as i64;
+        Self { block, row: from.cell(1, 0) as i64 * from.lanes as i64 }
     }
 }
 
@@ -320,14 +383,14 @@ fn factors_of_tensor(linear: &Linear, x: &Tensor, from: &Grid) -> Vec<Factors> {
     let rest = films.all(|film| film.iter().skip(used).all(|cell| !cell));
     let periodic = row.is_power_of_two() && rest;
     let (period, height) = if periodic { (row, 1) } else { (from.film_slots(), shape.height) };
-    let part = |input: &ValueId| Factors { input: *input, complex: false, period, entries: vec![] };
+    let part = |input: &ValueId| Factors { input: *input, period, entries: vec![] };
     let mut parts: Vec<Factors> = x.values.iter().map(part).collect();
     for k in 0..linear.outputs {
         for c in 0..shape.channels {
             let w = linear.weight[k * shape.channels + c] * x.factor[c] / n;
             for (y, column) in (0..height).flat_map(|y| (0..shape.width).map(move |x| (y, x))) {
                 let (ciphertext, slot) = from.slot(c, y, column);
-                parts[ciphertext].entries.push((k, slot as i64, w.into()));
+                parts[ciphertext].entries.push((k, slot as i64, w));
             }
         }
     }

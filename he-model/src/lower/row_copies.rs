@@ -19,8 +19,8 @@ use crate::graph::{Conv2d, NodeId, Op};
 use crate::layout::{Grid, Layout};
 use crate::program::{Instruction, PlainScale, Term, ValueId};
 
-/// A full rotation costs about this many hoisted ones.
-const GIANT_COST: usize = 3;
+/// A full rotation costs four (N = 2^16) to seven (2^17) hoisted ones.
+const GIANT_COST: usize = 5;
 
 /// One copy of the image.
 #[derive(Debug, Clone, Copy)]
@@ -40,7 +40,7 @@ pub(super) struct Shape {
     /// Slots of a row of the image, and of a block.
     block: i64,
     /// Slots from one row of the image to the next.
-    pub(super) row: i64,
+    row: i64,
     /// Smallest offset.
     first: i64,
     /// Offsets of a piece, a multiple of the baby steps.
@@ -103,14 +103,6 @@ impl Shape {
 
     fn outer(&self, copy: &Copy) -> i64 {
         copy.piece / 2 * 2 * self.piece
-    }
-
-    /// Where slot `at` of a row of the image lies inside a row of the copy that is moved by `row` rows, and the factor that takes it
-    /// to the real part.
-    pub(super) fn slot(&self, row: i64, at: i64) -> Option<(i64, Complex64)> {
-        let copy = self.copies.iter().find(|c| c.row == row && c.piece == 0)?;
-        let unit = if copy.imaginary { -Complex64::I } else { Complex64::ONE };
-        Some((copy.block * self.block - self.first + at, unit))
     }
 }
 
@@ -217,7 +209,7 @@ impl<'a> Lowering<'a> {
     }
 
     /// The masks that copy, each after one hoisted rotation. The first offset of the run is part of the rotation.
-    pub(super) fn copy_rows(&mut self, x: ValueId, from: &Grid, shape: &Shape) -> ValueId {
+    fn copy_rows(&mut self, x: ValueId, from: &Grid, shape: &Shape) -> ValueId {
         let slots = from.slots as i64;
         let mut terms = Vec::with_capacity(shape.copies.len());
         for copy in &shape.copies {
@@ -239,16 +231,17 @@ impl<'a> Lowering<'a> {
         if let Some(copied) = self.copied.get(&key) {
             return *copied;
         }
-        // What follows shares the masks' rescaling, unless they have a prime of their own.
-        let precise = self.packing.precise;
-        let scale = if precise { PlainScale::Fill } else { PlainScale::Bits(self.packing.weight_bits) };
-        let mut copied =
-            self.builder.push(Instruction::Linear { inputs: vec![x], terms: key.1.clone(), scale });
-        if precise {
-            copied = self.builder.push(Instruction::Rescale(copied));
-        }
+        let copied = self.masks_that_copy(x, key.1.clone());
         self.copied.insert(key, copied);
         copied
+    }
+
+    /// Masks after rotations. What follows shares their rescaling, unless they have a prime of their own.
+    pub(super) fn masks_that_copy(&mut self, x: ValueId, terms: Vec<Term>) -> ValueId {
+        let precise = self.packing.precise;
+        let scale = if precise { PlainScale::Fill } else { PlainScale::Bits(self.packing.weight_bits) };
+        let copied = self.builder.push(Instruction::Linear { inputs: vec![x], terms, scale });
+        if precise { self.builder.push(Instruction::Rescale(copied)) } else { copied }
     }
 
     /// Adds a convolution's weights, for outputs that lie `row` slots further on.
