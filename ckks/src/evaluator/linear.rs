@@ -498,3 +498,24 @@ impl Evaluator {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Blocks divide the ring, and the rotated inputs of one stay in cache until blocks are as short as they may be.
+    #[test]
+    fn blocks_fit_the_cache() {
+        for log_n in [11, 16, 17] {
+            let n = 1usize << log_n;
+            for rotated in 0..300 {
+                let block = block_size(rotated, n);
+                assert!(n.is_multiple_of(block) && (LEAST_BLOCK..=BLOCK).contains(&block), "{rotated}");
+                let bytes = 2 * size_of::<u32>() * rotated * block;
+                assert!(bytes <= BLOCK_BYTES || block == LEAST_BLOCK, "{rotated}: {bytes} bytes");
+            }
+        }
+        assert_eq!([1, 32, 33, 100].map(|rotated| block_size(rotated, 1 << 16)), [2048, 2048, 1024, 512]);
+        assert_eq!(block_size(1, 128), 128);
+    }
+}

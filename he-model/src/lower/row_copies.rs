@@ -19,8 +19,11 @@ use crate::graph::{Conv2d, NodeId, Op};
 use crate::layout::{Grid, Layout};
 use crate::program::{Instruction, PlainScale, Term, ValueId};
 
-/// A full rotation costs four (N = 2^16) to seven (2^17) hoisted ones.
-const GIANT_COST: usize = 5;
+/// How many hoisted rotations a full one counts as. It costs four at N = 2^16 and seven at 2^17; up to 2^16 it counts as less, because fewer
+/// keys leave room for wide stages.
+fn giant_cost(slots: usize) -> i64 {
+    if slots > 1 << 15 { 5 } else { 3 }
+}
 
 /// One copy of the image.
 #[derive(Debug, Clone, Copy)]
@@ -85,8 +88,11 @@ impl Shape {
                 }
                 // Giant steps are a chain with one key; baby steps and copies have one each.
                 let keys = i64::from(key_weight) * (babies + copies.len() as i64);
-                let cost =
-                    babies + GIANT_COST as i64 * giants + 2 * copies.len() as i64 + length / pieces + keys;
+                let cost = babies
+                    + giant_cost(from.slots) * giants
+                    + 2 * copies.len() as i64
+                    + length / pieces
+                    + keys;
                 if best.as_ref().is_none_or(|(c, _)| cost < *c) {
                     let copies = copies.clone();
                     best = Some((cost, Self { block, row, first, piece, pieces, babies, copies }));

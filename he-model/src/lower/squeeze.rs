@@ -106,11 +106,11 @@ impl Lowering<'_> {
         };
         let mut units = vec![Complex64::ONE; hidden * period];
         let mut constants = vec![0.0; second.outputs];
-        for c in 0..second.outputs {
-            constants[c] = stored(c) * second.bias[c];
+        for (c, constant) in constants.iter_mut().enumerate() {
+            *constant = stored(c) * second.bias[c];
             for j in 0..first.outputs {
                 let weight = stored(c) * second.weight[c * first.outputs + j];
-                constants[c] += weight * rest(j);
+                *constant += weight * rest(j);
                 let (pair, square) = (j * period + c, weight * lead(j));
                 if square < 0.0 {
                     units[pair] = Complex64::I;

@@ -202,7 +202,7 @@ mod tests {
                 let expected = mean(plain[9 * example.film + cell], plain[9 * other + cell]);
                 assert!((value - expected).abs() < 1e-5, "{value}, not {expected}");
             }
-            let of = |film: usize| f32::from(u8::from(film % 2 == 0));
+            let of = |film: usize| f32::from(u8::from(film.is_multiple_of(2)));
             assert!((target - mean(of(example.film), of(other))).abs() < 1e-6);
         }
         let shares = examples.iter().filter_map(|e| e.other).map(|(_, share)| share).collect::<Vec<_>>();
