@@ -184,10 +184,13 @@ pub fn train_classifier(
             broken.on("classifier training", progress.step + 1, &films, &folder)
         };
         let (mut gradients, mut figures) = (GradientsAccumulator::new(), StepFigures::default());
-        for (part, &some) in parts.iter().enumerate() {
+        for (part, &of_part) in parts.iter().enumerate() {
             let batch = match &changes {
-                Some(changes) => changes.batch(latents, some, epoch, &device),
-                None => Batch::new(latents, &indices[part * settings.batch..][..some.len()], &device),
+                Some(changes) => changes.batch(latents, of_part, epoch, &device),
+                None => {
+                    let films = of_part.iter().map(|example| example.film).collect::<Vec<_>>();
+                    Batch::new(latents, &films, &device)
+                }
             };
             let (all, ranges) = net.forward_watched(batch.latents.clone());
             let logits = all.clone().narrow(1, 0, model.labels);
@@ -198,7 +201,7 @@ pub fn train_classifier(
             }
             if let Some(auxiliary) = &auxiliary {
                 let attributes = all.narrow(1, model.labels, trained.labels - model.labels);
-                loss = loss + auxiliary.loss(attributes, some);
+                loss = loss + auxiliary.loss(attributes, of_part);
             }
             let value = f64::from(loss.clone().into_scalar::<f32>());
             let [penalty, peaks] =
@@ -212,7 +215,7 @@ pub fn train_classifier(
             }
             // The loss is a mean over known labels, the penalties are means over films.
             let share =
-                (share_of_labels(latents, some, &examples), some.len() as f64 / examples.len() as f64);
+                (share_of_labels(latents, of_part, &examples), of_part.len() as f64 / examples.len() as f64);
             let mut loss =
                 loss.mul_scalar(share.0) + ranges.penalty.mul_scalar(settings.range_penalty * share.1);
             if settings.peak_penalty > 0.0 {
