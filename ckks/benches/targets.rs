@@ -131,7 +131,7 @@ fn setup() -> Setup {
     let request = EvaluationKeyRequest {
         relinearization: vec![39, 19, 4],
         rotations: rotations.flat_map(|k| [(k, 39), (k, 19), (k, 4)]).collect(),
-        conjugation: Vec::new(),
+        conjugations: Vec::new(),
     };
     Setup {
         encoder: Encoder::new(&parameters),
@@ -187,7 +187,7 @@ fn main() {
             let request = EvaluationKeyRequest {
                 relinearization: Vec::new(),
                 rotations: (1..16).chain([16, 32, 48]).map(|k| (k, level)).collect(),
-                conjugation: Vec::new(),
+                conjugations: Vec::new(),
             };
             let secret = SecretKey::generate(&parameters, &mut rng);
             let generator = KeyGenerator::new(&parameters, &secret).unwrap();

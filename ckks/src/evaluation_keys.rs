@@ -186,8 +186,8 @@ pub struct EvaluationKeyRequest {
     pub relinearization: Vec<usize>,
     /// Rotations (left positive), each with a level at which it is used.
     pub rotations: Vec<(i64, usize)>,
-    /// Levels at which ciphertexts are conjugated.
-    pub conjugation: Vec<usize>,
+    /// Rotations (left positive) whose results are conjugated, 0 for a conjugation alone, each with a level at which it is used.
+    pub conjugations: Vec<(i64, usize)>,
 }
 
 impl EvaluationKeyRequest {
@@ -198,10 +198,11 @@ impl EvaluationKeyRequest {
     /// [`Error::Level`] for a level that the parameters do not have.
     pub fn plan(&self, parameters: &Parameters) -> Result<Vec<(Option<GaloisElement>, usize)>> {
         let rotations = self.rotations.iter().map(|&(k, l)| (Some(parameters.galois_element(k)), l));
-        let conjugation = self.conjugation.iter().map(|&l| (Some(parameters.conjugation()), l));
+        let conjugations =
+            self.conjugations.iter().map(|&(k, l)| (Some(parameters.conjugating_element(k)), l));
         let relinearization = self.relinearization.iter().map(|&l| (None, l));
         let mut best: BTreeMap<(Option<GaloisElement>, usize), usize> = BTreeMap::new();
-        for (element, level) in relinearization.chain(rotations).chain(conjugation) {
+        for (element, level) in relinearization.chain(rotations).chain(conjugations) {
             parameters.check_level("making a key", level)?;
             if element.is_some_and(GaloisElement::is_identity) {
                 continue;

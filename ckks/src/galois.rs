@@ -24,9 +24,9 @@ impl GaloisElement {
         Self(result as u32)
     }
 
-    /// Complex conjugation.
-    pub(crate) fn conjugation(degree: usize) -> Self {
-        Self(2 * degree as u32 - 1)
+    /// This automorphism, then complex conjugation: -g.
+    pub(crate) fn conjugated(self, degree: usize) -> Self {
+        Self(2 * degree as u32 - self.0)
     }
 
     /// From its exponent, if that is odd and below 2N.
@@ -223,6 +223,10 @@ mod tests {
             let (forth, back) = (sources(g, n), sources(g.inverse(n), n));
             assert!((0..n).all(|i| forth[back[i]] == i));
         }
-        assert_eq!(GaloisElement::conjugation(n).inverse(n), GaloisElement::conjugation(n));
+        let conjugation = GaloisElement::rotation(0, n).conjugated(n);
+        assert_eq!(conjugation.exponent() as usize, 2 * n - 1);
+        assert_eq!(conjugation.inverse(n), conjugation);
+        let moved = GaloisElement::rotation(5, n).conjugated(n);
+        assert_eq!(moved.inverse(n), GaloisElement::rotation(-5, n).conjugated(n));
     }
 }

@@ -269,9 +269,9 @@ impl Parameters {
         GaloisElement::rotation(rotation, self.ring_degree())
     }
 
-    /// The automorphism that conjugates every slot.
-    pub fn conjugation(&self) -> GaloisElement {
-        GaloisElement::conjugation(self.ring_degree())
+    /// The automorphism that moves slots by `rotation`, to the left where it is positive, and conjugates every one.
+    pub fn conjugating_element(&self, rotation: i64) -> GaloisElement {
+        self.galois_element(rotation).conjugated(self.ring_degree())
     }
 
     /// Table of limb `i` of a polynomial with `limbs` limbs of the chain, followed by special ones.

@@ -22,7 +22,7 @@ fn digest() -> String {
     let request = EvaluationKeyRequest {
         relinearization: vec![7],
         rotations: [1, 2, 3, 4, 8, -5].map(|k| (k, 7)).to_vec(),
-        conjugation: vec![7],
+        conjugations: vec![(0, 7)],
     };
     let keys = generator.evaluation_keys(&request, &mut rng).unwrap();
     let encoder = Encoder::new(&parameters);

@@ -44,7 +44,7 @@ impl Bench {
         let request = EvaluationKeyRequest {
             relinearization: vec![levels],
             rotations: vec![(3, levels)],
-            conjugation: vec![],
+            conjugations: vec![],
         };
         Self {
             model: NoiseModel::new(&parameters),

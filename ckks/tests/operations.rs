@@ -35,7 +35,7 @@ impl Bench {
         let request = EvaluationKeyRequest {
             relinearization: tops.clone(),
             rotations: rotations.iter().flat_map(|&k| tops.iter().map(move |&l| (k, l))).collect(),
-            conjugation: tops.clone(),
+            conjugations: tops.iter().flat_map(|l| [(0, *l), (3, *l)]).collect(),
         };
         let keys = generator.evaluation_keys(&request, &mut rng).unwrap();
         Self {
@@ -164,9 +164,12 @@ fn rotations_move_to_the_left() {
             }
             let conjugated: Vec<_> = x.iter().map(Complex64::conj).collect();
             bench.close(&bench.evaluator.conjugate(&a, &bench.keys).unwrap(), &conjugated, 1e-3);
+            let moved = bench.evaluator.rotate_and_conjugate(&a, 3, &bench.keys).unwrap();
+            bench.close(&moved, &rotated(&conjugated, 3), 1e-3);
         }
         let a = bench.encrypt(&x, 0);
         assert!(bench.evaluator.rotate(&a, 2, &bench.keys).is_err());
+        assert!(bench.evaluator.rotate_and_conjugate(&a, 2, &bench.keys).is_err());
     }
 }
 
@@ -210,7 +213,7 @@ fn keys_for_the_top_serve_every_level() {
         let request = EvaluationKeyRequest {
             relinearization: vec![7],
             rotations: vec![(1, 7), (4, 7), (8, 7)],
-            conjugation: vec![7],
+            conjugations: vec![(0, 7)],
         };
         bench.keys = generator.evaluation_keys(&request, &mut bench.rng).unwrap();
         let top = bench.keys.relinearization(7).unwrap().shape();
@@ -286,7 +289,16 @@ fn linear_maps_are_double_hoisted() {
     }
 }
 
-/// A linear map, two rotations of its result, their sum, a conjugation and a sum of periods, divided once.
+/// The sum of rotations.
+fn sum_of(x: &[Complex64], rotations: &[i64]) -> Vec<Complex64> {
+    let mut sum = vec![Complex64::ZERO; x.len()];
+    for &by in rotations {
+        sum.iter_mut().zip(rotated(x, by)).for_each(|(s, r)| *s += r);
+    }
+    sum
+}
+
+/// A linear map, two rotations of its result, their sum, conjugations with and without a rotation and a sum of periods, divided once.
 #[test]
 fn sums_of_rotations_wait_for_their_division() {
     let mut bench = Bench::new(4, 3, &[1, 4, 8, 16]);
@@ -304,17 +316,13 @@ fn sums_of_rotations_wait_for_their_division() {
         assert_eq!((u.level(), u.scale()), (level, a.scale() * map.scale()));
         let [by_8, by_16] = [8, 16].map(|by| e.rotate_extended(&u, by, keys).unwrap());
         let sum = e.add_extended(&e.add_extended(&u, &by_8).unwrap(), &by_16).unwrap();
-        let sum = e.add_extended(&sum, &e.conjugate_extended(&sum, keys).unwrap()).unwrap();
+        let parts = [0, 3].map(|by| e.rotate_and_conjugate_extended(&sum, by, keys).unwrap());
+        let moved: Vec<_> = sum_of(&y, &[0, 8, 16]).iter().map(Complex64::conj).collect();
+        bench.close(&e.divide_and_rescale(&parts[1], 1).unwrap(), &rotated(&moved, 3), 1e-3);
+        let sum = e.add_extended(&sum, &parts[0]).unwrap();
         let sum = e.rotate_and_sum_extended(&sum, 4, 4, 2, keys).unwrap();
-        let mut expected: Vec<_> = y.clone();
-        for by in [8, 16] {
-            expected.iter_mut().zip(rotated(&y, by)).for_each(|(e, r)| *e += r);
-        }
-        expected.iter_mut().for_each(|e| *e = (2.0 * e.re).into());
-        let once = expected.clone();
-        for by in [4, 8, 12] {
-            expected.iter_mut().zip(rotated(&once, by)).for_each(|(e, r)| *e += r);
-        }
+        let twice: Vec<_> = sum_of(&y, &[0, 8, 16]).iter().map(|e| (2.0 * e.re).into()).collect();
+        let expected = sum_of(&twice, &[0, 4, 8, 12]);
         let divided = e.divide_and_rescale(&sum, 1).unwrap();
         assert_eq!(divided.level(), level - 1);
         bench.close(&divided, &expected, 1e-3);

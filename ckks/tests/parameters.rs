@@ -70,7 +70,7 @@ fn chains_of_different_sizes() {
     let generator = KeyGenerator::new(&parameters, &secret).unwrap();
     let top = parameters.max_level();
     let request =
-        EvaluationKeyRequest { relinearization: vec![top], rotations: vec![(5, top)], conjugation: vec![] };
+        EvaluationKeyRequest { relinearization: vec![top], rotations: vec![(5, top)], conjugations: vec![] };
     let keys = generator.evaluation_keys(&request, &mut rng).unwrap();
     let encryptor = Encryptor::new(&parameters, generator.public_key(&mut rng)).unwrap();
     let decryptor = Decryptor::new(&parameters, &secret).unwrap();

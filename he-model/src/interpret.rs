@@ -87,11 +87,11 @@ pub trait Interpreter {
         sum: (u32, usize, usize),
         step: &Step,
     ) -> Result<Self::Value, Self::Error>;
-    /// Conjugation.
+    /// Rotation to the left, then conjugation.
     ///
     /// # Errors
     /// As the implementation says.
-    fn conjugate(&mut self, a: &Self::Value, step: &Step) -> Result<Self::Value, Self::Error>;
+    fn conjugate(&mut self, a: &Self::Value, by: u32, step: &Step) -> Result<Self::Value, Self::Error>;
     /// Product.
     ///
     /// # Errors
@@ -162,7 +162,7 @@ pub fn walk<I: Interpreter>(
             Instruction::SumRotations { step: by, count, radix, .. } => {
                 interpreter.sum_rotations(refs[0], (*by, *count, *radix), step)?
             }
-            Instruction::Conjugate(_) => interpreter.conjugate(refs[0], step)?,
+            Instruction::Conjugate { by, .. } => interpreter.conjugate(refs[0], *by, step)?,
             Instruction::Mul(..) => interpreter.mul(refs[0], refs[1], step)?,
             Instruction::Square(_) => interpreter.square(refs[0], step)?,
             Instruction::Rescale(_) => interpreter.rescale(refs[0], step)?,

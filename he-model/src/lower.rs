@@ -19,6 +19,7 @@ mod polynomial;
 mod pool;
 mod pooled;
 mod row_copies;
+mod share;
 mod squeeze;
 mod vector;
 
@@ -175,8 +176,10 @@ pub fn lower(graph: &Graph, packing: &Packing) -> Result<Program, ModelError> {
         cubic_gates,
         copied: HashMap::new(),
         riders: HashMap::new(),
+        gathered: vec![false; graph.nodes().len()],
     };
     let wanted = lowering.wanted();
+    lowering.gathered = lowering.gathered_too(&wanted);
     for (i, _) in wanted.iter().enumerate().filter(|(_, wanted)| **wanted) {
         lowering.node(NodeId(i))?;
     }
@@ -184,7 +187,9 @@ pub fn lower(graph: &Graph, packing: &Packing) -> Result<Program, ModelError> {
     let output = lowering.make_good(output);
     let input = lowering.done[0].as_ref().map_or(output.layout, |t| t.layout);
     let program = lowering.builder.finish(input, output.layout, output.values);
-    Ok(if packing.row_copies { defer::defer_rescalings(program, packing.wide_stages) } else { program })
+    let program =
+        if packing.row_copies { defer::defer_rescalings(program, packing.wide_stages) } else { program };
+    Ok(share::together(program))
 }
 
 /// Most ciphertexts that an image of the graph takes.
@@ -211,6 +216,8 @@ struct Lowering<'a> {
     copied: HashMap<(ValueId, Vec<Term>), ValueId>,
     /// Convolutions whose results lie in those of others, that many slots further on.
     riders: HashMap<NodeId, (ValueId, i64)>,
+    /// Convolutions that are evaluated and whose means are gathered too.
+    gathered: Vec<bool>,
 }
 
 impl Lowering<'_> {
@@ -225,6 +232,22 @@ impl Lowering<'_> {
             }
         }
         wanted
+    }
+
+    /// The convolutions that are evaluated and of which a matrix of means begins at their input.
+    fn gathered_too(&self, wanted: &[bool]) -> Vec<bool> {
+        let mut gathered = vec![false; wanted.len()];
+        let matrices = (0..wanted.len()).filter(|i| wanted[*i]);
+        let leaves = |i: usize| {
+            let squeezed = self.squeezes[i].as_ref().map(|squeeze| &squeeze.leaves);
+            squeezed.or(self.pooled[i].as_ref()).into_iter().flatten().copied()
+        };
+        for leaf in matrices.flat_map(leaves) {
+            if let Leaf::Conv(conv) = leaf {
+                gathered[conv.0] = wanted[conv.0];
+            }
+        }
+        gathered
     }
 
     /// The nodes whose tensors a node reads.

@@ -175,8 +175,13 @@ pub enum Instruction {
         /// 2 or 4: four is faster and needs a third key a round.
         radix: usize,
     },
-    /// Complex conjugation of every slot.
-    Conjugate(ValueId),
+    /// Rotation to the left, by 0 for none, and complex conjugation of every slot.
+    Conjugate {
+        /// What is rotated.
+        input: ValueId,
+        /// By how many slots.
+        by: u32,
+    },
     /// Product, relinearized. The second operand is the one whose scale is adapted.
     Mul(ValueId, ValueId),
     /// Square, relinearized.
@@ -207,8 +212,9 @@ impl Instruction {
             | Self::MulScalar { input, .. }
             | Self::AddPlain { input, .. }
             | Self::Rotate { input, .. }
-            | Self::SumRotations { input, .. } => vec![input],
-            Self::Conjugate(a) | Self::Square(a) | Self::Rescale(a) => vec![a],
+            | Self::SumRotations { input, .. }
+            | Self::Conjugate { input, .. } => vec![input],
+            Self::Square(a) | Self::Rescale(a) => vec![a],
             Self::Add(a, b) | Self::Sub(a, b) | Self::Mul(a, b) => vec![a, b],
         }
     }
@@ -223,8 +229,9 @@ impl Instruction {
             | Self::MulScalar { input, .. }
             | Self::AddPlain { input, .. }
             | Self::Rotate { input, .. }
-            | Self::SumRotations { input, .. } => vec![*input],
-            Self::Conjugate(a) | Self::Square(a) | Self::Rescale(a) => vec![*a],
+            | Self::SumRotations { input, .. }
+            | Self::Conjugate { input, .. } => vec![*input],
+            Self::Square(a) | Self::Rescale(a) => vec![*a],
             Self::Add(a, b) | Self::Sub(a, b) | Self::Mul(a, b) => vec![*a, *b],
         }
     }
@@ -308,7 +315,7 @@ impl Program {
         for instruction in &self.instructions {
             if let Instruction::Rotate { input, .. }
             | Instruction::SumRotations { input, .. }
-            | Instruction::Conjugate(input) = instruction
+            | Instruction::Conjugate { input, .. } = instruction
             {
                 moved[input.index()] = true;
             }
@@ -319,7 +326,7 @@ impl Program {
                 Instruction::Linear { .. } => moved[v],
                 Instruction::Rotate { input, .. }
                 | Instruction::SumRotations { input, .. }
-                | Instruction::Conjugate(input) => undivided[input.index()],
+                | Instruction::Conjugate { input, .. } => undivided[input.index()],
                 Instruction::Add(a, b) => undivided[a.index()] && undivided[b.index()],
                 _ => false,
             };

@@ -76,6 +76,7 @@ impl Schedule {
     /// otherwise: instructions `v..ends[v]` form a group.
     #[must_use]
     pub fn groups(&self, program: &Program) -> Vec<usize> {
+        let undivided = program.undivided();
         let mut ends: Vec<usize> = (0..program.instructions.len()).collect();
         let mut v = 0;
         while v < ends.len() {
@@ -85,8 +86,8 @@ impl Schedule {
             };
             let joins = |w: &usize| {
                 let same = matches!(&program.instructions[*w], Instruction::Linear { inputs: other, .. } if other == inputs);
-                let (a, b) = (&self.steps[v], &self.steps[*w]);
-                same && a.level == b.level && a.plain_scale.to_bits() == b.plain_scale.to_bits()
+                // Those that wait for their division and those that do not are not mixed.
+                same && self.steps[v].level == self.steps[*w].level && undivided[v] == undivided[*w]
             };
             let end = (v + 1..program.instructions.len()).take_while(joins).last().map_or(v + 1, |w| w + 1);
             ends[v] = end;
@@ -165,7 +166,7 @@ pub fn schedule(program: &Program, chain: &Chain) -> Result<Schedule, ModelError
             }
             Instruction::Rotate { input, .. }
             | Instruction::SumRotations { input, .. }
-            | Instruction::Conjugate(input) => scale(input),
+            | Instruction::Conjugate { input, .. } => scale(input),
             Instruction::Mul(a, b) => scale(a) * scale(b),
             Instruction::Square(a) => scale(a) * scale(a),
             Instruction::Rescale(a) => scale(a) / chain.primes[level],
@@ -239,7 +240,7 @@ fn wishes(program: &Program, chain: &Chain, levels: &[usize]) -> Vec<Option<f64>
             Instruction::AddPlain { input, .. }
             | Instruction::Rotate { input, .. }
             | Instruction::SumRotations { input, .. }
-            | Instruction::Conjugate(input) => {
+            | Instruction::Conjugate { input, .. } => {
                 if let Some(s) = wishes[v] {
                     wishes[input.index()].get_or_insert(s);
                 }
@@ -296,7 +297,7 @@ fn is_square(program: &Program, v: ValueId) -> bool {
 /// True if b is a rotation of a or the other way round: then their scales are equal anyway.
 fn same_origin(program: &Program, a: ValueId, b: ValueId) -> bool {
     let root = |v: ValueId| match &program.instructions[v.index()] {
-        Instruction::Rotate { input, .. } | Instruction::Conjugate(input) => *input,
+        Instruction::Rotate { input, .. } | Instruction::Conjugate { input, .. } => *input,
         _ => v,
     };
     root(a) == root(b)

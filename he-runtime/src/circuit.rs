@@ -182,7 +182,7 @@ impl ClientSpec {
         EvaluationKeyRequest {
             relinearization: self.keys.relinearizations.iter().map(level).collect(),
             rotations: self.keys.rotations.iter().map(|(r, l)| (i64::from(*r), level(l))).collect(),
-            conjugation: self.keys.conjugations.iter().map(level).collect(),
+            conjugations: self.keys.conjugations.iter().map(|(r, l)| (i64::from(*r), level(l))).collect(),
         }
     }
 

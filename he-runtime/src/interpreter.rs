@@ -63,7 +63,7 @@ impl Encoded {
         for (v, (instruction, step)) in program.instructions.iter().zip(&schedule.steps).enumerate() {
             plains.push(match instruction {
                 Instruction::Linear { .. } if groups[v] == v => Plain::Grouped,
-                Instruction::Linear { .. } => maker.linear(v..groups[v], step)?,
+                Instruction::Linear { .. } => maker.linear(v..groups[v], &schedule.steps)?,
                 Instruction::MulPlain { plain, .. } | Instruction::AddPlain { plain, .. } => {
                     let level = top[&(*plain, step.plain_scale.to_bits())];
                     maker.single(*plain, step.plain_scale, level)?
@@ -147,21 +147,21 @@ impl Maker<'_> {
     }
 
     /// The linear maps of a group of instructions.
-    fn linear(&mut self, group: Range<usize>, step: &Step) -> Result<Plain, RuntimeError> {
+    fn linear(&mut self, group: Range<usize>, steps: &[Step]) -> Result<Plain, RuntimeError> {
         let program = self.program;
-        let maps: Vec<&[Term]> = program.instructions[group]
-            .iter()
-            .filter_map(
-                |i| if let Instruction::Linear { terms, .. } = i { Some(terms.as_slice()) } else { None },
-            )
+        let maps: Vec<(&[Term], &Step)> = group
+            .filter_map(|v| match &program.instructions[v] {
+                Instruction::Linear { terms, .. } => Some((terms.as_slice(), &steps[v])),
+                _ => None,
+            })
             .collect();
-        let terms = || maps.iter().copied().flatten();
-        let chain = match GiantSteps::of(terms()) {
+        let terms = || maps.iter().flat_map(|(terms, step)| terms.iter().map(move |t| (t, *step)));
+        let chain = match GiantSteps::of(terms().map(|(t, _)| t)) {
             GiantSteps::Chain { step, .. } => Some(i64::from(step)),
             GiantSteps::Fan(_) => None,
         };
-        if maps.len() == 1 && terms().all(|t| t.input == 0) {
-            let linear = terms().map(|t| {
+        if maps.len() == 1 && terms().all(|(t, _)| t.input == 0) {
+            let linear = terms().map(|(t, step)| {
                 let plaintext = self.diagonal(t.plain, step)?;
                 Ok(LinearTerm { giant: t.giant.into(), baby: t.baby.into(), plaintext })
             });
@@ -172,7 +172,7 @@ impl Maker<'_> {
             }));
         }
         let mut linear = Vec::with_capacity(terms().count());
-        for (output, terms) in maps.iter().enumerate() {
+        for (output, (terms, step)) in maps.iter().enumerate() {
             for t in *terms {
                 let plaintext = self.diagonal(t.plain, step)?;
                 let (input, giant, baby) = (t.input as usize, t.giant.into(), t.baby.into());
@@ -457,11 +457,12 @@ impl Interpreter for Runner<'_> {
         done(self.evaluator.rotate_and_sum_by_radix(&a, by, count, radix, self.keys)?)
     }
 
-    fn conjugate(&mut self, a: &Value, _: &Step) -> Result<Value, RuntimeError> {
+    fn conjugate(&mut self, a: &Value, by: u32, _: &Step) -> Result<Value, RuntimeError> {
+        let by = i64::from(by);
         if let Value::Undivided(a) = a {
-            return Ok(Value::Undivided(self.evaluator.conjugate_extended(a, self.keys)?));
+            return Ok(Value::Undivided(self.evaluator.rotate_and_conjugate_extended(a, by, self.keys)?));
         }
-        done(self.evaluator.conjugate(&*self.read(a)?, self.keys)?)
+        done(self.evaluator.rotate_and_conjugate(&*self.read(a)?, by, self.keys)?)
     }
 
     fn mul(&mut self, a: &Value, b: &Value, _: &Step) -> Result<Value, RuntimeError> {

@@ -207,8 +207,8 @@ impl Interpreter for Corrector<'_> {
         each(&mut self.batches, |k, batch| batch.sum_rotations(&a[k], sum, step))
     }
 
-    fn conjugate(&mut self, a: &Batches, step: &Step) -> Result<Batches, Infallible> {
-        each(&mut self.batches, |k, batch| batch.conjugate(&a[k], step))
+    fn conjugate(&mut self, a: &Batches, by: u32, step: &Step) -> Result<Batches, Infallible> {
+        each(&mut self.batches, |k, batch| batch.conjugate(&a[k], by, step))
     }
 
     fn mul(&mut self, a: &Batches, b: &Batches, step: &Step) -> Result<Batches, Infallible> {

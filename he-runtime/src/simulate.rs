@@ -260,8 +260,8 @@ impl<R: Rng> Interpreter for Noisy<'_, R> {
         Ok(self.disturbed(slots, step, variance + self.model.rounding()))
     }
 
-    fn conjugate(&mut self, a: &Slots, step: &Step) -> Result<Slots, Self::Error> {
-        let slots = clear(self.clear.conjugate(a, step));
+    fn conjugate(&mut self, a: &Slots, by: u32, step: &Step) -> Result<Slots, Self::Error> {
+        let slots = clear(self.clear.conjugate(a, by, step));
         let variance = self.model.key_switch(step.level, step.level);
         Ok(self.disturbed(slots, step, variance))
     }

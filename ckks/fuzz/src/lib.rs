@@ -39,7 +39,7 @@ pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     let request = EvaluationKeyRequest {
         relinearization: vec![3, 1],
         rotations: vec![(1, 3), (2, 2), (1, 0)],
-        conjugation: vec![1],
+        conjugations: vec![(0, 1)],
     };
     let keys = generator.evaluation_keys(&request, &mut rng).expect("the request is valid");
     let plaintext = Encoder::new(&p).encode_real(&[0.5, -1.0], 25f64.exp2(), 2).expect("it fits");

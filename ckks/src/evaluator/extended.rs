@@ -96,16 +96,17 @@ impl Evaluator {
         self.move_extended(a, key)
     }
 
-    /// As [`Evaluator::conjugate`].
+    /// As [`Evaluator::rotate_and_conjugate`]; shares the decomposition with rotations of the same ciphertext.
     ///
     /// # Errors
     /// [`Error::KeyShapes`] if there is no key for it in the ciphertext's shape.
-    pub fn conjugate_extended(
+    pub fn rotate_and_conjugate_extended(
         &self,
         a: &ExtendedCiphertext,
+        rotation: i64,
         keys: &EvaluationKeys,
     ) -> Result<ExtendedCiphertext> {
-        let element: GaloisElement = self.parameters.conjugation();
+        let element: GaloisElement = self.parameters.conjugating_element(rotation);
         // Where no key reaches the level at all, the error says so.
         keys.galois(element, a.level())?;
         let key = keys.galois_shaped(element, a.level(), a.shape);

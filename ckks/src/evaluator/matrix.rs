@@ -53,9 +53,9 @@ struct Row {
 /// A linear map between tuples of ciphertexts, ready to be applied.
 #[derive(Clone, Debug)]
 pub struct LinearMatrix {
-    scale: f64,
+    /// Of the plaintexts of each output.
+    scales: Vec<f64>,
     inputs: usize,
-    outputs: usize,
     /// Rotated inputs (input, rotation), ascending and distinct.
     babies: Vec<(usize, i64)>,
     /// Ascending by output and giant step; every output has one at least.
@@ -67,20 +67,30 @@ impl LinearMatrix {
     /// Sorts the terms.
     ///
     /// # Errors
-    /// [`Error::LinearMap`] if an output has no terms, or the scales differ.
+    /// [`Error::LinearMap`] if an output has no terms, or those of one output differ in scale.
     pub fn new(terms: Vec<MatrixTerm>) -> Result<Self> {
-        let Some(first) = terms.first() else {
+        if terms.is_empty() {
             return Err(Error::LinearMap("no terms were given".into()));
-        };
-        let scale = first.plaintext.scale();
-        if let Some(other) = terms.iter().find(|t| t.plaintext.scale() != scale) {
-            let (a, b) = (scale.log2(), other.plaintext.scale().log2());
-            return Err(Error::LinearMap(format!(
-                "terms at scales 2^{a:.6} and 2^{b:.6}; encode all at one"
-            )));
         }
         let count = |of: fn(&MatrixTerm) -> usize| terms.iter().map(of).max().map_or(0, |most| most + 1);
-        let (inputs, outputs) = (count(|t| t.input), count(|t| t.output));
+        let inputs = count(|t| t.input);
+        let mut scales: Vec<Option<f64>> = vec![None; count(|t| t.output)];
+        for term in &terms {
+            let scale = term.plaintext.scale();
+            let known = *scales[term.output].get_or_insert(scale);
+            if scale != known {
+                let (a, b) = (known.log2(), scale.log2());
+                return Err(Error::LinearMap(format!(
+                    "terms of output {} at scales 2^{a:.6} and 2^{b:.6}; encode all at one",
+                    term.output
+                )));
+            }
+        }
+        let outputs = scales.len();
+        let empty = |(output, _)| Error::LinearMap(format!("output {output} of {outputs} has no terms"));
+        let scales = scales.into_iter().enumerate();
+        let scales = scales.map(|(output, scale)| scale.ok_or_else(|| empty((output, scale))));
+        let scales = scales.collect::<Result<Vec<f64>>>()?;
         let mut babies: Vec<(usize, i64)> = terms.iter().map(|t| (t.input, t.baby)).collect();
         babies.sort_unstable();
         babies.dedup();
@@ -89,14 +99,11 @@ impl LinearMatrix {
             let baby = babies.partition_point(|b| *b < (term.input, term.baby));
             rows.entry((term.output, term.giant)).or_default().push((baby, term.plaintext));
         }
-        if let Some(empty) = (0..outputs).find(|o| !rows.keys().any(|(output, _)| output == o)) {
-            return Err(Error::LinearMap(format!("output {empty} of {outputs} has no terms")));
-        }
         let rows = rows.into_iter().map(|((output, giant), mut terms)| {
             terms.sort_by_key(|(baby, _)| *baby);
             Row { output, giant, terms }
         });
-        Ok(Self { scale, inputs, outputs, babies, rows: rows.collect(), chain: None })
+        Ok(Self { scales, inputs, babies, rows: rows.collect(), chain: None })
     }
 
     /// Takes the giant steps as a chain, as [`crate::LinearTransform::chained`] does.
@@ -116,7 +123,7 @@ impl LinearMatrix {
 
     /// Number of ciphertexts that it makes.
     pub fn outputs(&self) -> usize {
-        self.outputs
+        self.scales.len()
     }
 
     /// All rotations that need a key.
@@ -197,14 +204,16 @@ impl Evaluator {
             same_level("linear_matrix", level, a.level())?;
             same_scale("linear_matrix", first.scale, a.scale)?;
         }
-        let scale = self.product_scale("linear_matrix", first.scale, map.scale, level)?;
+        let scales = map.scales.iter().map(|s| self.product_scale("linear_matrix", first.scale, *s, level));
+        let scales = scales.collect::<Result<Vec<f64>>>()?;
         let shape = self.common_shape(&map.rotations(), level, keys)?.unwrap_or_else(|| p.key_shape(level));
         for (_, diagonal) in map.rows.iter().flat_map(|r| &r.terms) {
             self.check_diagonal(diagonal, level, shape)?;
         }
         let mut sums = self.matrix_products(inputs, map, (level, shape), keys)?.into_iter();
-        (0..map.outputs)
-            .map(|output| {
+        let outputs = scales.into_iter().enumerate();
+        outputs
+            .map(|(output, scale)| {
                 let rows = map.rows.iter().filter(|r| r.output == output);
                 let giants: Vec<i64> = rows.map(|r| r.giant).collect();
                 let sums = sums.by_ref().take(giants.len()).collect();

@@ -25,7 +25,20 @@ impl Evaluator {
     /// # Errors
     /// [`Error::MissingKey`] if no key for it reaches the level.
     pub fn conjugate(&self, a: &Ciphertext, keys: &EvaluationKeys) -> Result<Ciphertext> {
-        self.automorphism(a, self.parameters.conjugation(), keys)
+        self.rotate_and_conjugate(a, 0, keys)
+    }
+
+    /// Moves every slot `rotation` places to the left and conjugates it, by one key. Level and scale stay.
+    ///
+    /// # Errors
+    /// [`Error::MissingKey`] if no key for both reaches the level.
+    pub fn rotate_and_conjugate(
+        &self,
+        a: &Ciphertext,
+        rotation: i64,
+        keys: &EvaluationKeys,
+    ) -> Result<Ciphertext> {
+        self.automorphism(a, self.parameters.conjugating_element(rotation), keys)
     }
 
     fn automorphism(

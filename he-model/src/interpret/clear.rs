@@ -185,8 +185,8 @@ impl Interpreter for ClearInterpreter<'_> {
         Ok(sum)
     }
 
-    fn conjugate(&mut self, a: &Slots, _: &Step) -> Result<Slots, Infallible> {
-        Ok(a.iter().map(Complex64::conj).collect())
+    fn conjugate(&mut self, a: &Slots, by: u32, _: &Step) -> Result<Slots, Infallible> {
+        Ok(rotated(a, by as usize).iter().map(Complex64::conj).collect())
     }
 
     fn mul(&mut self, a: &Slots, b: &Slots, _: &Step) -> Result<Slots, Infallible> {

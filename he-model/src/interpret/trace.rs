@@ -82,8 +82,8 @@ pub struct LayerTrace {
 pub struct KeyNeeds {
     /// Rotations (left, 0 < r < slots), each with a level at which it happens.
     pub rotations: BTreeSet<(u32, usize)>,
-    /// Levels of conjugations.
-    pub conjugations: BTreeSet<usize>,
+    /// Rotations whose results are conjugated (left, 0 for a conjugation alone), each with a level at which it happens.
+    pub conjugations: BTreeSet<(u32, usize)>,
     /// Levels of products of ciphertexts.
     pub relinearizations: BTreeSet<usize>,
 }
@@ -96,9 +96,9 @@ impl KeyNeeds {
         let tiers = ring.tiers();
         let tier = |level: usize| tiers.partition_point(|t| t.top_level < level);
         let raised = |level: &usize| ring.key_level(*level);
-        // Rotations by their number; conjugation and relinearization by numbers no rotation has.
+        // Rotations by their number; conjugations and relinearization by numbers no rotation has.
         let rotations = self.rotations.iter().map(|(r, l)| (u64::from(*r), raised(l)));
-        let conjugations = self.conjugations.iter().map(|l| (1 << 40, raised(l)));
+        let conjugations = self.conjugations.iter().map(|(r, l)| ((1 << 40) + u64::from(*r), raised(l)));
         let relinearizations = self.relinearizations.iter().map(|l| (1 << 41, raised(l)));
         let mut keys: BTreeMap<(u64, usize), usize> = BTreeMap::new();
         for (what, level) in rotations.chain(conjugations).chain(relinearizations) {
@@ -269,16 +269,17 @@ impl Tracer<'_> {
     /// One automorphism of the operand of the instruction at work.
     fn automorphism(&mut self, step: &Step) {
         let cost = self.key_switch(step.level);
-        let ms = if self.stays_undivided() {
-            let operand = self.program.instructions[self.at].operands().first().copied();
-            let first = operand.is_some_and(|o| self.decomposed.insert(o));
-            cost.inner + if first { cost.down + cost.up } else { 0.0 }
-        } else {
-            cost.up + cost.inner + 2.0 * cost.down
-        };
+        let undivided = self.stays_undivided();
+        let operand = self.program.instructions[self.at].operands().first().copied();
+        let hoisted = undivided && !operand.is_some_and(|o| self.decomposed.insert(o));
         let layer = self.layer(step);
+        if hoisted {
+            layer.hoisted += 1;
+            layer.milliseconds += cost.inner;
+            return;
+        }
         layer.rotations += 1;
-        layer.milliseconds += ms;
+        layer.milliseconds += cost.up + cost.inner + if undivided { cost.down } else { 2.0 * cost.down };
     }
 
     /// The divisions of undivided values that the instruction at work reads as ciphertexts.
@@ -396,8 +397,8 @@ impl Interpreter for Tracer<'_> {
         Ok(())
     }
 
-    fn conjugate(&mut self, _: &(), step: &Step) -> Result<(), Infallible> {
-        self.trace.keys.conjugations.insert(step.level);
+    fn conjugate(&mut self, _: &(), by: u32, step: &Step) -> Result<(), Infallible> {
+        self.trace.keys.conjugations.insert((by, step.level));
         self.automorphism(step);
         Ok(())
     }

@@ -147,7 +147,7 @@ impl Lowering<'_> {
             .collect();
         if copied {
             for sum in &mut sums {
-                let conjugate = self.builder.push(Instruction::Conjugate(*sum));
+                let conjugate = self.builder.push(Instruction::Conjugate { input: *sum, by: 0 });
                 *sum = self.builder.push(Instruction::Add(*sum, conjugate));
             }
         }

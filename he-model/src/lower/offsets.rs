@@ -23,6 +23,11 @@ pub(super) struct Split {
 }
 
 impl Split {
+    /// Giant steps by multiples of `run` for offsets of one row.
+    pub(super) fn runs_of(run: i64) -> Self {
+        Self { run, row: 0, rows_are_babies: true }
+    }
+
     /// Splits rotation `offset = row * rows + rest`, given as (row number, rest): (baby, giant).
     pub(super) fn split(&self, (rows, rest): (i64, i64)) -> (i64, i64) {
         let giant = rest.div_euclid(self.run) * self.run;

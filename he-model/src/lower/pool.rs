@@ -7,7 +7,7 @@ use crate::layout::{Grid, Layout};
 use crate::program::{Instruction, ValueId, rounds};
 
 /// From this weight of keys on, sums of all periods double instead of quadrupling.
-const FEWER_KEYS: u32 = 2;
+pub(super) const FEWER_KEYS: u32 = 2;
 
 impl Lowering<'_> {
     /// The sum over a window lands on the window's first cell; the other cells hold sums nobody asked for, which

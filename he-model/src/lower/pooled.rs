@@ -2,10 +2,15 @@
 //!
 //! Where the mean is that of a convolution of three rows, the map starts at its input: with M the matrix and w the kernel, the pixel in
 //! row y and column x counts with the sum over dy of `B[k, c, dy, x] = sum over dx, o of M[k, o] w[o, c, dy, dx] / (H W)`, dx
-//! restricted to columns x - dx of the image and dy to rows y - dy. Only the first and the last row lack one dy. So that factors are the
-//! same in every second row, the mask that empties what is no pixel also copies these two rows into the free block beside
+//! restricted to columns x - dx of the image and dy to rows y - dy. So convolution, mean and matrix take one level, and sums of such terms
+//! (the last residual sum) share it.
+//!
+//! If the convolution itself is evaluated on row copies without imaginary parts, its copies are read: the one moved by dy rows with
+//! `B[k, c, dy, x]`, whatever the row, because rows that leave the image are zero there. Both maps then share their input and baby
+//! steps, and are carried out together. Otherwise the image is read once. Only its first and its last row lack one dy; so that factors are
+//! the same in every second row, the mask that empties what is no pixel also copies these two rows into the free block beside
 //! them, where the sum for all dy is put right: by `-B[dy = 1]` for the first row, which is even, and `-B[dy = -1]` for the last,
-//! which is odd. So convolution, mean and matrix take one level, and sums of such terms (the last residual sum) share it.
+//! which is odd.
 //!
 //! Slot t of a row holds channel t mod P (P the period of the grid), and output k gathers in the slots s with s mod P = k: with
 //! r = (t - k) mod P the factor of slot t is needed at s = t - r, so P rotations serve all outputs, split into baby and
@@ -16,6 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use num_complex::Complex64;
 
+use super::offsets::Split;
 use super::row_copies::Shape as Copies;
 use super::{Lowering, Packing, Tensor};
 use crate::ModelError;
@@ -32,9 +38,11 @@ pub(super) enum Leaf {
     Tensor(NodeId),
 }
 
-/// One leaf's factors: the value that it reads, slots after which they repeat, and (output, slot, factor).
+/// One leaf's factors: the value that it reads, the baby steps that it has already, slots after which factors repeat, and
+/// (output, slot, factor).
 struct Factors {
     input: ValueId,
+    babies: Option<i64>,
     period: usize,
     entries: Vec<(usize, i64, f64)>,
 }
@@ -86,7 +94,8 @@ fn collect(graph: &Graph, grids: &[Option<Grid>], single: &dyn Fn(NodeId) -> boo
             let (from, to) = (grids[node.inputs()[0].0], grids[id.0]);
             match (from, to) {
                 (Some(from), Some(to))
-                    if from.shape.height.is_multiple_of(2) && Copies::new(c, &from, &to, 0).is_some() =>
+                    if from.shape.height.is_multiple_of(2)
+                        && Copies::new(c, &from, &to, 0, false).is_some() =>
                 {
                     vec![Leaf::Conv(id)]
                 }
@@ -184,7 +193,7 @@ impl Lowering<'_> {
                     let Layout::Grid(from) = x.layout else {
                         return Err(self.unsupported(id, "a convolution of what is not an image"));
                     };
-                    parts.push(self.factors_of_conv(linear, conv, &x, &from));
+                    parts.push(self.factors_of_conv(node, linear, conv, &x, &from));
                     from
                 }
             };
@@ -237,8 +246,24 @@ impl Lowering<'_> {
         y
     }
 
-    fn factors_of_conv(&mut self, linear: &Linear, conv: &Conv2d, x: &Tensor, from: &Grid) -> Factors {
+    /// The copies on which a convolution is evaluated, if it is and they have no imaginary parts.
+    fn real_copies(&self, node: NodeId, conv: &Conv2d, from: &Grid) -> Option<Copies> {
+        let to = Grid { shape: self.graph.node(node).shape(), ..*from };
+        let copies = Copies::new(conv, from, &to, self.packing.key_weight, true);
+        copies.filter(|copies| self.gathered[node.0] && copies.real)
+    }
+
+    fn factors_of_conv(
+        &mut self,
+        node: NodeId,
+        linear: &Linear,
+        conv: &Conv2d,
+        x: &Tensor,
+        from: &Grid,
+    ) -> Factors {
         let (shape, edges) = (from.shape, Edges::new(from));
+        let copies = self.real_copies(node, conv, from);
+        let period = gathered_period(from, linear.outputs) as i64;
         let n = (shape.height * shape.width) as f64;
         let (outs, ins) = (conv.out_channels / conv.groups, shape.channels / conv.groups);
         let mut entries = vec![];
@@ -261,6 +286,18 @@ impl Lowering<'_> {
                     let [above, same, below] =
                         taps.map(|row| (0..3).filter(reached).map(|kx| row[kx]).sum::<f64>());
                     let at = column * from.period() as i64 + c as i64;
+                    if let Some(copies) = &copies {
+                        for (dy, factor) in [(-1, above), (0, same), (1, below)] {
+                            // Of the pieces that hold it, the one that is moved least; in a batch periods count from a film's first slot.
+                            let mut slots = copies.slots(dy, at);
+                            let first = slots.next();
+                            let moved = |slot: &i64| (slot - k as i64).rem_euclid(period);
+                            let least = first.into_iter().chain(slots).min_by_key(moved);
+                            let slot = if from.films > 1 { first } else { least };
+                            entries.extend(slot.map(|slot| (k, slot, factor)));
+                        }
+                        continue;
+                    }
                     for (row, lacks) in [(0, below), (1, above)] {
                         entries.push((k, row * edges.row + at, above + same + below));
                         entries.push((k, row * edges.row + edges.block + at, -lacks));
@@ -268,8 +305,12 @@ impl Lowering<'_> {
                 }
             }
         }
+        if let Some(copies) = copies {
+            let input = self.copy_rows(x.values[0], from, &copies);
+            return Factors { input, babies: Some(copies.babies), period: copies.row() as usize, entries };
+        }
         let input = self.copy_edges(x.values[0], from, &edges);
-        Factors { input, period: 2 * edges.row as usize, entries }
+        Factors { input, babies: None, period: 2 * edges.row as usize, entries }
     }
 
     /// The mask that keeps the pixels, and copies the first and the last row into the block beside them.
@@ -305,7 +346,10 @@ impl Lowering<'_> {
         let moves = Moves::new(&part, grid, p);
         let offsets: BTreeSet<(i64, i64)> =
             part.entries.iter().map(|(k, t, _)| (0, moves.by(*t, *k) - moves.least)).collect();
-        let split = self.split(&offsets, 0, 1);
+        let split = match part.babies {
+            Some(run) => Split::runs_of(run),
+            None => self.split(&offsets, 0, 1),
+        };
         let mut plains: BTreeMap<(i64, i64), Vec<Complex64>> = BTreeMap::new();
         for (k, t, v) in part.entries {
             let (baby, giant) = split.split((0, moves.by(t, k) - moves.least));
@@ -383,7 +427,7 @@ fn factors_of_tensor(linear: &Linear, x: &Tensor, from: &Grid) -> Vec<Factors> {
     let rest = films.all(|film| film.iter().skip(used).all(|cell| !cell));
     let periodic = row.is_power_of_two() && rest;
     let (period, height) = if periodic { (row, 1) } else { (from.film_slots(), shape.height) };
-    let part = |input: &ValueId| Factors { input: *input, period, entries: vec![] };
+    let part = |input: &ValueId| Factors { input: *input, babies: None, period, entries: vec![] };
     let mut parts: Vec<Factors> = x.values.iter().map(part).collect();
     for k in 0..linear.outputs {
         for c in 0..shape.channels {

@@ -5,8 +5,8 @@
 //! image moved by -1, 0 and +1 rows, where rows that leave the image are zero already. All nine taps then differ by
 //! offsets along the row, one run of integers; zero padding in x is a weight of zero, and no guard cells exist. With room
 //! for more copies the run is cut into pieces, and a copy moved by the length of a piece serves each. Weights depend on the
-//! slot inside one row of cells. In the end the blocks are summed and the real part is taken; what remains in
-//! the other slots is left to the next mask.
+//! slot inside one row of cells. In the end the blocks are summed and the real part is taken, unless there was room for copies
+//! without imaginary parts; what remains in the other slots is left to the next mask.
 //!
 //! Masks and weights share one rescaling.
 
@@ -14,10 +14,18 @@ use std::collections::BTreeMap;
 
 use num_complex::Complex64;
 
+use super::pool::FEWER_KEYS;
 use super::{Lowering, Tensor};
 use crate::graph::{Conv2d, NodeId, Op};
 use crate::layout::{Grid, Layout};
 use crate::program::{Instruction, PlainScale, Term, ValueId};
+
+/// Costs of a shape are in quarters of a hoisted rotation; a product is one.
+const HOISTED: i64 = 4;
+
+/// Copies that are moved by whole pieces lie so far apart that every period of at most so many slots divides the distance: a mean
+/// that is gathered with that period finds each piece moved by its length.
+const GAP: i64 = 256;
 
 /// How many hoisted rotations a full one counts as. It costs four at N = 2^16 and seven at 2^17; up to 2^16 it counts as less, because fewer
 /// keys leave room for wide stages.
@@ -28,8 +36,8 @@ fn giant_cost(slots: usize) -> i64 {
 /// One copy of the image.
 #[derive(Debug, Clone, Copy)]
 struct Copy {
-    /// Block of the row of cells.
-    block: i64,
+    /// Where in the row of cells the outputs lie that read it.
+    at: i64,
     /// In the imaginary part.
     imaginary: bool,
     /// By how many rows it is moved.
@@ -49,13 +57,19 @@ pub(super) struct Shape {
     /// Offsets of a piece, a multiple of the baby steps.
     piece: i64,
     pieces: i64,
-    babies: i64,
+    /// Offsets of a baby step, by which giant steps move.
+    pub(super) babies: i64,
+    /// Without imaginary parts.
+    pub(super) real: bool,
+    /// Slots from the copies of one piece, or of one pair of pieces that share blocks, to those of the next.
+    group: i64,
     copies: Vec<Copy>,
 }
 
 impl Shape {
-    /// `None` if there is no room.
-    pub(super) fn new(conv: &Conv2d, from: &Grid, to: &Grid, key_weight: u32) -> Option<Self> {
+    /// The cheapest one; `None` if there is no room. Where `real` is preferred, one with imaginary parts is taken only where no other
+    /// fits.
+    pub(super) fn new(conv: &Conv2d, from: &Grid, to: &Grid, key_weight: u32, real: bool) -> Option<Self> {
         let lanes = from.lanes as i64;
         let block = from.shape.width as i64 * from.period() as i64;
         let row = from.cell(1, 0) as i64 * lanes;
@@ -75,60 +89,109 @@ impl Shape {
         let (outs, ins) = (to.shape.channels as i64 - 1, from.shape.channels as i64 - 1);
         let (first, length) = (-reach - outs, 2 * reach + outs + ins + 1);
         let mut best: Option<(i64, Self)> = None;
-        for pieces in [1, 2, 4] {
-            let copies = copies(taps, pieces);
+        let styles = [(1, false), (1, true), (2, false), (2, true), (4, false), (4, true)];
+        for (pieces, is_real) in styles.into_iter().filter(|(pieces, _)| taps > 1 || *pieces == 1) {
             for log in 2..7 {
                 let babies = 1i64 << log;
                 let giants = (length as u64).div_ceil((pieces * babies) as u64) as i64;
                 let piece = giants * babies;
-                let blocks = copies.iter().map(|c| c.block).max().unwrap_or(0) + 1;
-                let room = row - blocks * block - (pieces - 1) * piece;
-                if taps > 1 && room < 0 || taps == 1 && pieces > 1 {
+                let gap =
+                    if is_real { (piece as u64).next_multiple_of(GAP as u64) as i64 } else { 2 * piece };
+                let group = 3 * block + gap;
+                let mut shape =
+                    Self { block, row, first, piece, pieces, babies, real: is_real, group, copies: vec![] };
+                shape.copies = shape.copies(taps);
+                if taps > 1 && !shape.has_room() {
                     continue;
                 }
-                // Giant steps are a chain with one key; baby steps and copies have one each.
-                let keys = i64::from(key_weight) * (babies + copies.len() as i64);
-                let cost = babies
-                    + giant_cost(from.slots) * giants
-                    + 2 * copies.len() as i64
-                    + length / pieces
-                    + keys;
+                // Imaginary parts cost those more who gather the copies.
+                let dear = if real && !is_real && taps > 1 { 1 << 20 } else { 0 };
+                let cost = dear + shape.cost(giant_cost(from.slots), key_weight, length);
                 if best.as_ref().is_none_or(|(c, _)| cost < *c) {
-                    let copies = copies.clone();
-                    best = Some((cost, Self { block, row, first, piece, pieces, babies, copies }));
+                    best = Some((cost, shape));
                 }
             }
         }
         best.map(|(_, shape)| shape)
     }
 
-    /// By how much a copy is moved for its piece inside its block; the rest is made up when blocks are summed.
-    fn inner(&self, copy: &Copy) -> i64 {
-        copy.piece % 2 * self.piece
+    /// In quarters of a hoisted rotation, if a full one counts as `full` of them.
+    fn cost(&self, full: i64, key_weight: u32, length: i64) -> i64 {
+        let copies = self.copies.len() as i64;
+        let stages = self.stages(key_weight);
+        let moved: i64 = stages.iter().map(|stage| stage.len() as i64).sum();
+        // Every rotation of the last stage is conjugated, and so is what it rotates.
+        let conjugated = match stages.last() {
+            Some(last) if !self.real => last.len() as i64 + 1,
+            _ => 0,
+        };
+        let giants = self.piece / self.babies;
+        // Giant steps are a chain with one key; baby steps, copies and sums have one each.
+        let keys = i64::from(key_weight) * (self.babies + copies + moved + conjugated);
+        let hoisted = self.babies + copies + moved + conjugated - stages.len() as i64 + keys;
+        HOISTED * (hoisted + full * (giants + stages.len() as i64)) + copies + length / self.pieces
     }
 
-    fn outer(&self, copy: &Copy) -> i64 {
-        copy.piece / 2 * 2 * self.piece
+    /// The rotations by which the blocks are summed, in stages: each adds to what it is given its rotations.
+    fn stages(&self, key_weight: u32) -> Vec<Vec<i64>> {
+        let (block, group) = (self.block, self.group);
+        let blocks = vec![block, 2 * block];
+        match (self.copies.len(), self.real, self.pieces) {
+            (1, ..) => vec![],
+            (_, false, 1) => vec![vec![block]],
+            (_, true, 1) | (_, false, 2) => vec![blocks],
+            (_, true, 2) if key_weight < FEWER_KEYS => {
+                vec![vec![block, 2 * block, group, group + block, group + 2 * block]]
+            }
+            (_, true, 2) | (_, false, _) => vec![blocks, vec![group]],
+            (_, true, _) => vec![blocks, vec![group, 2 * group, 3 * group]],
+        }
     }
-}
 
-/// The copies for an odd number of taps in y and 1, 2, or 4 pieces: pairs of pieces share blocks, as real and imaginary part.
-fn copies(taps: i64, pieces: i64) -> Vec<Copy> {
-    if taps == 1 {
-        return vec![Copy { block: 0, imaginary: false, row: 0, piece: 0 }];
+    /// The copies for an odd number of taps in y and 1, 2, or 4 pieces: without imaginary parts a piece each in blocks of its own, with them in
+    /// pairs that share blocks.
+    fn copies(&self, taps: i64) -> Vec<Copy> {
+        if taps == 1 {
+            return vec![Copy { at: 0, imaginary: false, row: 0, piece: 0 }];
+        }
+        if self.pieces == 1 && !self.real {
+            let copy = |at, imaginary, row| Copy { at, imaginary, row, piece: 0 };
+            return vec![copy(0, false, 0), copy(0, true, -1), copy(self.block, false, 1)];
+        }
+        let rows = [0, -1, 1];
+        let copy = |piece: i64, j: usize| {
+            let (group, imaginary) = if self.real { (piece, false) } else { (piece / 2, piece % 2 == 1) };
+            Copy { at: group * self.group + j as i64 * self.block, imaginary, row: rows[j], piece }
+        };
+        (0..self.pieces).flat_map(|piece| (0..3).map(move |j| copy(piece, j))).collect()
     }
-    if pieces == 1 {
-        let copy = |block, imaginary, row| Copy { block, imaginary, row, piece: 0 };
-        return vec![copy(0, false, 0), copy(0, true, -1), copy(1, false, 1)];
+
+    /// Whether the copies keep apart, those of the next row included.
+    fn has_room(&self) -> bool {
+        [false, true].into_iter().all(|imaginary| {
+            let part = self.copies.iter().filter(|c| c.imaginary == imaginary);
+            let mut starts: Vec<i64> = part.map(|c| self.start(c)).collect();
+            starts.sort_unstable();
+            let apart = starts.windows(2).all(|pair| pair[0] + self.block <= pair[1]);
+            let ends = starts.first().zip(starts.last());
+            apart && ends.is_none_or(|(first, last)| last + self.block <= first + self.row)
+        })
     }
-    let rows = [0, -1, 1];
-    let copy = |piece: i64, j: usize| Copy {
-        block: 3 * (piece / 2) + j as i64,
-        imaginary: piece % 2 == 1,
-        row: rows[j],
-        piece,
-    };
-    (0..pieces).flat_map(|piece| (0..3).map(move |j| copy(piece, j))).collect()
+
+    /// Where in the row of cells a copy begins: the offset with which its piece of the run begins is part of its place.
+    fn start(&self, copy: &Copy) -> i64 {
+        copy.at - copy.piece * self.piece - self.first
+    }
+
+    /// Where slot `at` of a row of the image lies in the copies that are moved by `row` rows, inside a row of them: one slot for each piece.
+    pub(super) fn slots(&self, row: i64, at: i64) -> impl Iterator<Item = i64> {
+        self.copies.iter().filter(move |c| c.row == row).map(move |c| self.start(c) + at)
+    }
+
+    /// Slots of a row of cells.
+    pub(super) fn row(&self) -> i64 {
+        self.row
+    }
 }
 
 /// Weights by giant and baby step.
@@ -144,7 +207,7 @@ impl<'a> Lowering<'a> {
         from: &Grid,
         to: Grid,
     ) -> Option<Tensor> {
-        let shape = Shape::new(conv, from, &to, self.packing.key_weight)?;
+        let shape = Shape::new(conv, from, &to, self.packing.key_weight, self.gathered[id.0])?;
         let hint = self.hints[id.0].clone();
         let stored = |o: usize| hint.as_ref().map_or(1.0, |h| h[o]);
         let copied = conv.kernel[0] > 1;
@@ -163,8 +226,6 @@ impl<'a> Lowering<'a> {
         let mut sum = self.builder.push(Instruction::Linear { inputs: vec![input], terms, scale });
         if copied {
             sum = self.sum_of_blocks(sum, &shape);
-            let conjugate = self.builder.push(Instruction::Conjugate(sum));
-            sum = self.builder.push(Instruction::Add(sum, conjugate));
         }
         let value = self.builder.push(Instruction::Rescale(sum));
         if let Some((node, _)) = rider {
@@ -215,11 +276,11 @@ impl<'a> Lowering<'a> {
     }
 
     /// The masks that copy, each after one hoisted rotation. The first offset of the run is part of the rotation.
-    fn copy_rows(&mut self, x: ValueId, from: &Grid, shape: &Shape) -> ValueId {
+    pub(super) fn copy_rows(&mut self, x: ValueId, from: &Grid, shape: &Shape) -> ValueId {
         let slots = from.slots as i64;
         let mut terms = Vec::with_capacity(shape.copies.len());
         for copy in &shape.copies {
-            let start = copy.block * shape.block - shape.inner(copy) - shape.first;
+            let start = shape.start(copy);
             let one = if copy.imaginary { Complex64::I } else { Complex64::ONE };
             let mut mask = vec![Complex64::ZERO; from.slots];
             let height = from.shape.height as i64;
@@ -265,8 +326,9 @@ impl<'a> Lowering<'a> {
         let [kh, kw] = conv.kernel;
         let copied = shape.copies.len() > 1;
         let rides = i64::from(row != 0);
+        let half = if copied && !shape.real { 0.5 } else { 1.0 };
         // Without copies the first offset has to go into the giant steps.
-        let (half, shift) = if copied { (0.5, 0) } else { (1.0, shape.first) };
+        let shift = if copied { 0 } else { shape.first };
         for o in 0..conv.out_channels {
             for i in 0..ins {
                 let input = o / outs * ins + i;
@@ -286,7 +348,7 @@ impl<'a> Lowering<'a> {
                         let read = column * conv.stride as i64 + dx;
                         if (0..from.shape.width as i64).contains(&read) {
                             let out = column * to.period() as i64 + o as i64;
-                            let at = row + out + copy.block * shape.block + shape.outer(copy) + giant;
+                            let at = row + out + copy.at + giant;
                             plain[at.rem_euclid(period) as usize] += value;
                         }
                     }
@@ -307,16 +369,41 @@ impl<'a> Lowering<'a> {
         .collect()
     }
 
+    /// The sum of all copies, or, where they have imaginary parts, twice its real part.
     fn sum_of_blocks(&mut self, v: ValueId, shape: &Shape) -> ValueId {
-        let blocks = if shape.pieces == 1 { 2 } else { 3 };
+        let stages = shape.stages(self.packing.key_weight);
         let mut sum = v;
-        for k in 1..blocks {
-            let moved = self.builder.rotate(v, k * shape.block);
+        for (number, stage) in stages.iter().enumerate() {
+            let last = number + 1 == stages.len();
+            sum = if last && !shape.real {
+                self.real_part_of_sum(sum, stage)
+            } else {
+                self.sum_of_rotations(sum, stage)
+            };
+        }
+        sum
+    }
+
+    /// A value and its rotations, added up.
+    fn sum_of_rotations(&mut self, v: ValueId, rotations: &[i64]) -> ValueId {
+        let mut sum = v;
+        for by in rotations {
+            let moved = self.builder.rotate(v, *by);
             sum = self.builder.push(Instruction::Add(sum, moved));
         }
-        if shape.pieces == 4 {
-            let moved = self.builder.rotate(sum, 3 * shape.block + 2 * shape.piece);
-            sum = self.builder.push(Instruction::Add(sum, moved));
+        sum
+    }
+
+    /// A value, its rotations, and the conjugates of them all, added up. With a key for each rotation that is followed by a conjugation,
+    /// everything shares one decomposition; without, the sum is conjugated.
+    fn real_part_of_sum(&mut self, v: ValueId, rotations: &[i64]) -> ValueId {
+        let mut sum = self.sum_of_rotations(v, rotations);
+        let (of, conjugated) =
+            if self.packing.key_weight < FEWER_KEYS { (v, rotations) } else { (sum, [].as_slice()) };
+        for by in std::iter::once(&0).chain(conjugated) {
+            let by = by.rem_euclid(self.packing.slots as i64) as u32;
+            let conjugate = self.builder.push(Instruction::Conjugate { input: of, by });
+            sum = self.builder.push(Instruction::Add(sum, conjugate));
         }
         sum
     }

@@ -97,7 +97,7 @@ const ROWS: [Row; 9] = [
         se: true,
         latent: (4, 32),
         films: 1,
-        key_megabytes: 9216,
+        key_megabytes: 12288,
         target: Target::Seconds(40.0),
         elsewhere: "92.1 s (Kim et al. 2025)",
     },
