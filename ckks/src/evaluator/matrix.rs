@@ -87,9 +87,9 @@ impl LinearMatrix {
             }
         }
         let outputs = scales.len();
-        let empty = |(output, _)| Error::LinearMap(format!("output {output} of {outputs} has no terms"));
+        let empty = |output| Error::LinearMap(format!("output {output} of {outputs} has no terms"));
         let scales = scales.into_iter().enumerate();
-        let scales = scales.map(|(output, scale)| scale.ok_or_else(|| empty((output, scale))));
+        let scales = scales.map(|(output, scale)| scale.ok_or_else(|| empty(output)));
         let scales = scales.collect::<Result<Vec<f64>>>()?;
         let mut babies: Vec<(usize, i64)> = terms.iter().map(|t| (t.input, t.baby)).collect();
         babies.sort_unstable();

@@ -6,7 +6,8 @@ use crate::graph::{AvgPool, Bias, Conv2d, NodeId};
 use crate::layout::{Grid, Layout};
 use crate::program::{Instruction, ValueId, rounds};
 
-/// From this weight of keys on, sums of all periods double instead of quadrupling.
+/// From this weight of keys on, rounds of sums double instead of quadrupling, and sums are conjugated without keys for rotations that are
+/// followed by a conjugation.
 pub(super) const FEWER_KEYS: u32 = 2;
 
 impl Lowering<'_> {
