@@ -9,7 +9,7 @@ mod matrix;
 mod polynomial;
 mod rotations;
 
-pub use extended::ExtendedCiphertext;
+pub use extended::{ExtendedCiphertext, Move};
 pub use linear::{Diagonal, LinearTerm, LinearTransform};
 pub use matrix::{LinearMatrix, MatrixTerm};
 
@@ -199,7 +199,7 @@ impl Evaluator {
             let values = b.values(p, limbs, i);
             let run = n / values.len();
             for row in [c0, c1] {
-                for (run, &value) in row.chunks_exact_mut(run).zip(&values) {
+                for (run, &value) in row.chunks_exact_mut(run).zip(values.iter()) {
                     kernels::scale(run, m.to_montgomery(value), m);
                 }
             }

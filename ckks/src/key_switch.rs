@@ -343,15 +343,34 @@ pub(crate) fn mod_down<const H: usize>(
     })
 }
 
-/// Divides by the special primes, without a copy of their limbs.
-pub(crate) fn mod_down_in_place(p: &Parameters, mut x: Poly<Evaluation>) -> Poly<Evaluation> {
-    let (n, limbs) = (x.degree(), x.limbs());
-    let (top, divided) = x.data_mut().split_at_mut(limbs * n);
-    divided.par_chunks_exact_mut(n).with_max_len(1).enumerate().for_each(|(t, row)| {
-        p.table(limbs, limbs + t).transform(n).inverse_scaled(row);
+/// As [`mod_down`], without a copy of the limbs that are divided by.
+pub(crate) fn mod_down_in_place<const H: usize>(
+    p: &Parameters,
+    mut x: [Poly<Evaluation>; H],
+    rescaled: usize,
+) -> [Poly<Evaluation>; H] {
+    let (n, limbs, special) = x.first().map_or((0, 0, 0), |x| (x.degree(), x.limbs(), x.special()));
+    let kept = limbs - rescaled;
+    if rescaled + special == 0 {
+        return x;
+    }
+    let parts = x.each_mut().map(|x| x.data_mut().split_at_mut(kept * n));
+    let (mut tops, mut divided) = ([&[][..]; H], Vec::with_capacity(H));
+    for (top, (kept, rest)) in tops.iter_mut().zip(parts) {
+        *top = &*kept;
+        divided.push(rest);
+    }
+    let rows = divided.iter_mut().flat_map(|rest| rest.chunks_exact_mut(n).enumerate());
+    rows.collect::<Vec<_>>().into_par_iter().with_max_len(1).for_each(|(t, row)| {
+        p.table(limbs, kept + t).transform(n).inverse_scaled(row);
     });
-    let [out] = divide(p, (limbs, limbs), [&*divided], |i, m, inverse, [row]| {
-        kernels::sub_from_and_scale(row, &top[i * n..(i + 1) * n], inverse, m);
-    });
-    out
+    let mut rests = [&[][..]; H];
+    for (to, rest) in rests.iter_mut().zip(&divided) {
+        *to = rest;
+    }
+    divide(p, (limbs, kept), rests, |i, m, inverse, rows| {
+        for (row, top) in rows.into_iter().zip(tops) {
+            kernels::sub_from_and_scale(row, &top[i * n..(i + 1) * n], inverse, m);
+        }
+    })
 }

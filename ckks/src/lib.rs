@@ -59,7 +59,7 @@ pub use encryptor::{Encryptor, PublicKey};
 pub use error::{Error, Result};
 pub use evaluation_keys::{EvaluationKeyRequest, EvaluationKeys, GaloisKey, RelinearizationKey};
 pub use evaluator::{
-    Diagonal, Evaluator, ExtendedCiphertext, LinearMatrix, LinearTerm, LinearTransform, MatrixTerm,
+    Diagonal, Evaluator, ExtendedCiphertext, LinearMatrix, LinearTerm, LinearTransform, MatrixTerm, Move,
 };
 pub use galois::GaloisElement;
 pub use kernels::instruction_set;

@@ -117,16 +117,6 @@ impl<F> Poly<F> {
         self.for_each_limb(parameters, |i, m, limb| kernels::add_assign(limb, other.limb(i), m));
     }
 
-    /// self + other, which has the same limbs.
-    pub(crate) fn sum(&self, other: &Self, parameters: &Parameters) -> Self {
-        let mut sum = Self::scratch(parameters, self.limbs, self.special);
-        sum.for_each_limb(parameters, |i, m, limb| {
-            limb.copy_from_slice(self.limb(i));
-            kernels::add_assign(limb, other.limb(i), m);
-        });
-        sum
-    }
-
     /// self -= other, over the limbs of `self`.
     pub(crate) fn sub_assign(&mut self, other: &Self, parameters: &Parameters) {
         self.for_each_limb(parameters, |i, m, limb| kernels::sub_assign(limb, other.limb(i), m));

@@ -4,7 +4,7 @@
 
 use ckks::{
     Ciphertext, Complex64, Decryptor, Diagonal, Encoder, Encryptor, EvaluationKeyRequest, EvaluationKeys,
-    Evaluator, KeyGenerator, LinearMatrix, LinearTerm, LinearTransform, MatrixTerm, Parameters,
+    Evaluator, KeyGenerator, LinearMatrix, LinearTerm, LinearTransform, MatrixTerm, Move, Parameters,
     ParametersLiteral, SecretEncryptor, SecretKey,
 };
 use rand_chacha::ChaCha20Rng;
@@ -314,12 +314,13 @@ fn sums_of_rotations_wait_for_their_division() {
         let a = a.unwrap();
         let u = e.linear_transform_extended(&a, &map, keys).unwrap();
         assert_eq!((u.level(), u.scale()), (level, a.scale() * map.scale()));
-        let [by_8, by_16] = [8, 16].map(|by| e.rotate_extended(&u, by, keys).unwrap());
-        let sum = e.add_extended(&e.add_extended(&u, &by_8).unwrap(), &by_16).unwrap();
-        let parts = [0, 3].map(|by| e.rotate_and_conjugate_extended(&sum, by, keys).unwrap());
+        // What stays where it is may stand anywhere.
+        let terms = [8, 0, 16].map(|by| (&u, Move::Rotation(by)));
+        let sum = e.sum_of_moved(&terms, keys).unwrap();
+        let part = e.sum_of_moved(&[(&sum, Move::Conjugation(3))], keys).unwrap();
         let moved: Vec<_> = sum_of(&y, &[0, 8, 16]).iter().map(Complex64::conj).collect();
-        bench.close(&e.divide_and_rescale(&parts[1], 1).unwrap(), &rotated(&moved, 3), 1e-3);
-        let sum = e.add_extended(&sum, &parts[0]).unwrap();
+        bench.close(&e.divide_and_rescale(&part, 1).unwrap(), &rotated(&moved, 3), 1e-3);
+        let sum = e.sum_of_moved(&[(&sum, Move::Rotation(0)), (&sum, Move::Conjugation(0))], keys).unwrap();
         let sum = e.rotate_and_sum_extended(&sum, 4, 4, 2, keys).unwrap();
         let twice: Vec<_> = sum_of(&y, &[0, 8, 16]).iter().map(|e| (2.0 * e.re).into()).collect();
         let expected = sum_of(&twice, &[0, 4, 8, 12]);
@@ -327,12 +328,14 @@ fn sums_of_rotations_wait_for_their_division() {
         assert_eq!(divided.level(), level - 1);
         bench.close(&divided, &expected, 1e-3);
         bench.close(&e.rescale(&e.divide_and_rescale(&sum, 0).unwrap()).unwrap(), &expected, 1e-3);
+        bench.close(&e.divide_and_rescale_in_place(sum, 1).unwrap(), &expected, 1e-3);
         // No key, more primes than there are, and operands that do not fit each other.
-        assert!(e.rotate_extended(&u, 3, keys).is_err());
+        assert!(e.sum_of_moved(&[(&u, Move::Rotation(3))], keys).is_err());
+        assert!(e.sum_of_moved(&[], keys).is_err());
         assert!(e.divide_and_rescale(&u, level + 1).is_err());
         assert!(e.linear_transform_and_rescale(&a, &map, level + 1, keys).is_err());
         let lower = e.linear_transform_extended(&e.drop_level(&a, level - 1).unwrap(), &map, keys).unwrap();
-        assert!(e.add_extended(&u, &lower).is_err());
+        assert!(e.sum_of_moved(&[(&u, Move::Rotation(0)), (&lower, Move::Rotation(0))], keys).is_err());
     }
 }
 

@@ -6,11 +6,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use ckks::{
     Ciphertext, Diagonal, Encoder, EvaluationKeys, Evaluator, ExtendedCiphertext, LinearMatrix, LinearTerm,
-    LinearTransform, MatrixTerm, PeriodicPlaintext, Plaintext, Product,
+    LinearTransform, MatrixTerm, Move, PeriodicPlaintext, Plaintext, Product,
 };
 use he_model::ValueId;
 use he_model::interpret::Interpreter;
@@ -23,6 +23,9 @@ use crate::server::OnLayer;
 
 /// Most bytes of masks that are kept transformed.
 const SHARED_BYTES: usize = 512 << 20;
+
+/// Most bytes of weights that are kept transformed: about a twentieth of the time of a ResNet20 is transforms of weights otherwise.
+const TRANSFORMED_BYTES: usize = 512 << 20;
 
 /// A single plaintext that would take more than this is transformed when it is used.
 const DENSE_BYTES: usize = 12 << 20;
@@ -55,7 +58,15 @@ impl Encoded {
     pub(crate) fn new(circuit: &Circuit) -> Result<Self, RuntimeError> {
         let Circuit { program, schedule, parameters, .. } = circuit;
         let encoder = Encoder::new(parameters);
-        let mut maker = Maker { program, encoder, known: HashMap::new(), dense: HashMap::new(), bytes: 0 };
+        let mut maker = Maker {
+            circuit,
+            program,
+            encoder,
+            known: HashMap::new(),
+            dense: HashMap::new(),
+            transformed: 0,
+            bytes: 0,
+        };
         maker.encode_shared(circuit)?;
         let top = single_levels(circuit);
         let groups = schedule.groups(program);
@@ -91,13 +102,22 @@ fn single_levels(circuit: &Circuit) -> HashMap<(PlainId, u64), usize> {
     levels
 }
 
+/// Special primes of the keys that serve a level.
+fn special_primes(circuit: &Circuit, level: usize) -> usize {
+    let key_level = circuit.spec.ring.key_level(level);
+    circuit.parameters.key_shape(key_level).at(level + 1).special
+}
+
 struct Maker<'a> {
+    circuit: &'a Circuit,
     program: &'a Program,
     encoder: Encoder,
     /// Plaintexts outside of linear maps.
     known: HashMap<(PlainId, u64), Plain>,
     /// Masks that several linear maps share.
     dense: HashMap<(PlainId, u64), Arc<Plaintext>>,
+    /// Bytes of weights that are kept transformed.
+    transformed: usize,
     bytes: usize,
 }
 
@@ -122,9 +142,7 @@ impl Maker<'_> {
                 let entry = uses.entry((term.plain.0, step.plain_scale.to_bits())).or_default();
                 entry.count += 1;
                 entry.level = entry.level.max(step.level);
-                let key_level = circuit.spec.ring.key_level(step.level);
-                let shape = parameters.key_shape(key_level).at(step.level + 1);
-                entry.special = entry.special.max(shape.special);
+                entry.special = entry.special.max(special_primes(circuit, step.level));
             }
         }
         let mut uses: Vec<_> = uses.into_iter().filter(|(_, uses)| uses.count > 1).collect();
@@ -191,7 +209,13 @@ impl Maker<'_> {
             return Ok(shared.clone().into());
         }
         let values = &self.program.plaintexts[plain.0 as usize].values;
-        let plaintext = self.encoder.encode_periodic(values, step.plain_scale)?;
+        let mut plaintext = self.encoder.encode_periodic(values, step.plain_scale)?;
+        let special = special_primes(self.circuit, step.level);
+        let bytes = plaintext.transformed_bytes(step.level, special);
+        if self.transformed + bytes <= TRANSFORMED_BYTES {
+            plaintext.transform(&self.circuit.parameters, step.level, special)?;
+            self.transformed += bytes;
+        }
         self.bytes += plaintext.bytes();
         Ok(plaintext.into())
     }
@@ -223,9 +247,47 @@ impl Maker<'_> {
 pub(crate) enum Value {
     Ciphertext(Arc<Ciphertext>),
     Product(Product),
-    Undivided(ExtendedCiphertext),
+    Undivided(Sum),
     /// Rescaled already, although the program rescales it next.
     Rescaled(Arc<Ciphertext>),
+}
+
+/// Moved linear maps whose sum is made when it is needed, in one go.
+pub(crate) struct Sum {
+    terms: Vec<(Arc<ExtendedCiphertext>, Move)>,
+    made: OnceLock<Arc<ExtendedCiphertext>>,
+}
+
+impl Sum {
+    fn of(result: ExtendedCiphertext) -> Self {
+        Self { terms: vec![], made: Arc::new(result).into() }
+    }
+
+    fn moved(of: Arc<ExtendedCiphertext>, by: Move) -> Self {
+        Self { terms: vec![(of, by)], made: OnceLock::new() }
+    }
+
+    /// What is left to be added up.
+    fn left(&self) -> Vec<(Arc<ExtendedCiphertext>, Move)> {
+        self.made.get().map_or_else(|| self.terms.clone(), |made| vec![(made.clone(), Move::Rotation(0))])
+    }
+
+    fn make(&self, evaluator: &Evaluator, keys: &EvaluationKeys) -> ckks::Result<ExtendedCiphertext> {
+        let terms: Vec<_> = self.terms.iter().map(|(of, by)| (&**of, *by)).collect();
+        evaluator.sum_of_moved(&terms, keys)
+    }
+
+    fn made(
+        &self,
+        evaluator: &Evaluator,
+        keys: &EvaluationKeys,
+    ) -> Result<Arc<ExtendedCiphertext>, RuntimeError> {
+        if let Some(made) = self.made.get() {
+            return Ok(made.clone());
+        }
+        let made = Arc::new(self.make(evaluator, keys)?);
+        Ok(self.made.get_or_init(|| made).clone())
+    }
 }
 
 /// Carries out a program on ciphertexts.
@@ -309,12 +371,21 @@ impl<'a> Runner<'a> {
         match value {
             Value::Ciphertext(c) | Value::Rescaled(c) => Ok(c.clone()),
             Value::Product(p) => Ok(Arc::new(self.evaluator.relinearize(p, self.keys)?)),
-            Value::Undivided(u) => Ok(Arc::new(self.evaluator.divide_and_rescale(u, 0)?)),
+            Value::Undivided(sum) => {
+                let sum = sum.made(&self.evaluator, self.keys)?;
+                Ok(Arc::new(self.evaluator.divide_and_rescale(&sum, 0)?))
+            }
         }
     }
 
     fn plain(&self) -> &'a Plain {
         &self.encoded.plains[self.at.index()]
+    }
+
+    /// Whether this instruction is a rescaling, and the only reader of its operand.
+    fn reads_alone(&self) -> bool {
+        let operands = self.circuit.program.instructions[self.at.index()].operands();
+        operands.first().is_some_and(|o| self.only_rescaled[o.index()])
     }
 
     fn mismatch(&self) -> RuntimeError {
@@ -374,7 +445,7 @@ impl Interpreter for Runner<'_> {
                 let input = inputs.first().ok_or_else(|| self.mismatch())?;
                 if self.undivided[self.at.index()] {
                     let result = self.evaluator.linear_transform_extended(input, map, self.keys)?;
-                    return Ok(Value::Undivided(result));
+                    return Ok(Value::Undivided(Sum::of(result)));
                 }
                 let primes = usize::from(fused);
                 let result = self.evaluator.linear_transform_and_rescale(input, map, primes, self.keys)?;
@@ -387,7 +458,8 @@ impl Interpreter for Runner<'_> {
                 let members = (first as u32..).map(ValueId);
                 if all(&self.undivided) {
                     let results = self.evaluator.linear_matrix_extended(&inputs, map, self.keys)?;
-                    self.grouped.extend(members.zip(results.into_iter().map(Value::Undivided)));
+                    self.grouped
+                        .extend(members.zip(results.into_iter().map(|r| Value::Undivided(Sum::of(r)))));
                 } else {
                     let fused = all(&self.only_rescaled);
                     let primes = usize::from(fused);
@@ -426,7 +498,8 @@ impl Interpreter for Runner<'_> {
 
     fn add(&mut self, a: &Value, b: &Value, _: &Step) -> Result<Value, RuntimeError> {
         if let (Value::Undivided(a), Value::Undivided(b)) = (a, b) {
-            return Ok(Value::Undivided(self.evaluator.add_extended(a, b)?));
+            let terms = [a.left(), b.left()].concat();
+            return Ok(Value::Undivided(Sum { terms, made: OnceLock::new() }));
         }
         done(self.evaluator.add(&*self.read(a)?, &*self.read(b)?)?)
     }
@@ -437,7 +510,8 @@ impl Interpreter for Runner<'_> {
 
     fn rotate(&mut self, a: &Value, by: u32, _: &Step) -> Result<Value, RuntimeError> {
         if let Value::Undivided(a) = a {
-            return Ok(Value::Undivided(self.evaluator.rotate_extended(a, i64::from(by), self.keys)?));
+            let of = a.made(&self.evaluator, self.keys)?;
+            return Ok(Value::Undivided(Sum::moved(of, Move::Rotation(by.into()))));
         }
         done(self.evaluator.rotate(&*self.read(a)?, i64::from(by), self.keys)?)
     }
@@ -450,8 +524,9 @@ impl Interpreter for Runner<'_> {
     ) -> Result<Value, RuntimeError> {
         let by = i64::from(by);
         if let Value::Undivided(a) = a {
-            let sum = self.evaluator.rotate_and_sum_extended(a, by, count, radix, self.keys)?;
-            return Ok(Value::Undivided(sum));
+            let a = a.made(&self.evaluator, self.keys)?;
+            let sum = self.evaluator.rotate_and_sum_extended(&a, by, count, radix, self.keys)?;
+            return Ok(Value::Undivided(Sum::of(sum)));
         }
         let a = self.read(a)?;
         done(self.evaluator.rotate_and_sum_by_radix(&a, by, count, radix, self.keys)?)
@@ -460,7 +535,8 @@ impl Interpreter for Runner<'_> {
     fn conjugate(&mut self, a: &Value, by: u32, _: &Step) -> Result<Value, RuntimeError> {
         let by = i64::from(by);
         if let Value::Undivided(a) = a {
-            return Ok(Value::Undivided(self.evaluator.rotate_and_conjugate_extended(a, by, self.keys)?));
+            let of = a.made(&self.evaluator, self.keys)?;
+            return Ok(Value::Undivided(Sum::moved(of, Move::Conjugation(by))));
         }
         done(self.evaluator.rotate_and_conjugate(&*self.read(a)?, by, self.keys)?)
     }
@@ -477,7 +553,14 @@ impl Interpreter for Runner<'_> {
         match a {
             Value::Ciphertext(c) => done(self.evaluator.rescale(c)?),
             Value::Product(p) => done(self.evaluator.relinearize_and_rescale(p, 1, self.keys)?),
-            Value::Undivided(u) => done(self.evaluator.divide_and_rescale(u, 1)?),
+            Value::Undivided(sum) if sum.made.get().is_none() && self.reads_alone() => {
+                let sum = sum.make(&self.evaluator, self.keys)?;
+                done(self.evaluator.divide_and_rescale_in_place(sum, 1)?)
+            }
+            Value::Undivided(sum) => {
+                let sum = sum.made(&self.evaluator, self.keys)?;
+                done(self.evaluator.divide_and_rescale(&sum, 1)?)
+            }
             Value::Rescaled(c) => Ok(Value::Ciphertext(c.clone())),
         }
     }

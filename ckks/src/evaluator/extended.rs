@@ -8,14 +8,21 @@
 
 use std::sync::OnceLock;
 
+use rayon::prelude::*;
+
+use crate::buffer::Buffer;
 use crate::ciphertext::Ciphertext;
 use crate::error::{Error, Result};
 use crate::evaluation_keys::{EvaluationKeys, GaloisKey};
 use crate::evaluator::{Evaluator, same_level, same_scale};
 use crate::galois::GaloisElement;
-use crate::key_switch::{self, Addend, Decomposition};
+use crate::kernels;
+use crate::key_switch::{self, Decomposition};
 use crate::parameters::KeyShape;
 use crate::poly::{Evaluation, Poly};
+
+/// Positions of a sum that are made before the next.
+const BLOCK: usize = 4096;
 
 /// P times a ciphertext, modulo Q_l P.
 #[derive(Debug)]
@@ -26,6 +33,15 @@ pub struct ExtendedCiphertext {
     pub(super) shape: KeyShape,
     /// The digits of the second half over P, once a rotation has needed them.
     digits: OnceLock<Decomposition>,
+}
+
+/// How a term of a sum is moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Move {
+    /// By so many slots to the left; by none it stays as it is.
+    Rotation(i64),
+    /// By so many slots to the left, and conjugated.
+    Conjugation(i64),
 }
 
 impl ExtendedCiphertext {
@@ -63,61 +79,104 @@ impl Evaluator {
         Ok(Ciphertext { c: key_switch::mod_down(&self.parameters, a.c.each_ref(), primes), scale })
     }
 
-    /// a + b, at equal levels, scales and shapes of keys.
+    /// As [`Self::divide_and_rescale`], without a copy of what is divided by.
     ///
     /// # Errors
-    /// Unequal levels, scales, or special primes.
-    pub fn add_extended(&self, a: &ExtendedCiphertext, b: &ExtendedCiphertext) -> Result<ExtendedCiphertext> {
-        self.check("the left extended ciphertext", &a.c[0])?;
-        self.check("the right extended ciphertext", &b.c[0])?;
-        same_level("add_extended", a.level(), b.level())?;
-        same_scale("add_extended", a.scale, b.scale)?;
-        if a.shape != b.shape {
-            return Err(Error::Parameters { what: "an extended ciphertext of keys of another shape" });
-        }
-        let [x, y] = a.c.each_ref();
-        let c = [x.sum(&b.c[0], &self.parameters), y.sum(&b.c[1], &self.parameters)];
-        Ok(ExtendedCiphertext::new(c, a.scale, a.shape))
-    }
-
-    /// As [`Evaluator::rotate`]; several rotations of one ciphertext share its decomposition.
-    ///
-    /// # Errors
-    /// [`Error::KeyShapes`] if there is no key for it in the ciphertext's shape.
-    pub fn rotate_extended(
-        &self,
-        a: &ExtendedCiphertext,
-        rotation: i64,
-        keys: &EvaluationKeys,
-    ) -> Result<ExtendedCiphertext> {
-        let Some(key) = self.shaped_key(rotation, a.level(), a.shape, keys)? else {
-            return Ok(ExtendedCiphertext::new(a.c.clone(), a.scale, a.shape));
-        };
-        self.move_extended(a, key)
-    }
-
-    /// As [`Evaluator::rotate_and_conjugate`]; shares the decomposition with rotations of the same ciphertext.
-    ///
-    /// # Errors
-    /// [`Error::KeyShapes`] if there is no key for it in the ciphertext's shape.
-    pub fn rotate_and_conjugate_extended(
-        &self,
-        a: &ExtendedCiphertext,
-        rotation: i64,
-        keys: &EvaluationKeys,
-    ) -> Result<ExtendedCiphertext> {
-        let element: GaloisElement = self.parameters.conjugating_element(rotation);
-        // Where no key reaches the level at all, the error says so.
-        keys.galois(element, a.level())?;
-        let key = keys.galois_shaped(element, a.level(), a.shape);
-        self.move_extended(a, key.ok_or_else(|| Error::KeyShapes { rotations: vec![], level: a.level() })?)
-    }
-
-    fn move_extended(&self, a: &ExtendedCiphertext, key: &GaloisKey) -> Result<ExtendedCiphertext> {
+    /// As there.
+    pub fn divide_and_rescale_in_place(&self, a: ExtendedCiphertext, primes: usize) -> Result<Ciphertext> {
         self.check("the extended ciphertext", &a.c[0])?;
-        let addend = Addend::Extended(&a.c[0]);
-        let c = self.digits(a).add_rotated(&self.parameters, key, addend, None);
-        Ok(ExtendedCiphertext::new(c, a.scale, a.shape))
+        let scale = self.rescaled_scale(a.scale, a.level(), primes)?;
+        Ok(Ciphertext { c: key_switch::mod_down_in_place(&self.parameters, a.c, primes), scale })
+    }
+
+    /// The sum of extended ciphertexts, each of them moved, at equal levels, scales and shapes of keys. Moves of one ciphertext share its
+    /// decomposition, and the sum is made block by block: nothing but it goes through memory.
+    ///
+    /// # Errors
+    /// No terms, unequal levels, scales or special primes, or [`Error::KeyShapes`] if there is no key for a move in the
+    /// ciphertexts' shape.
+    pub fn sum_of_moved(
+        &self,
+        terms: &[(&ExtendedCiphertext, Move)],
+        keys: &EvaluationKeys,
+    ) -> Result<ExtendedCiphertext> {
+        let Some((first, _)) = terms.first() else {
+            return Err(Error::LinearMap("no extended ciphertexts to add were given".into()));
+        };
+        let (p, limbs) = (&self.parameters, first.level() + 1);
+        let mut parts = Vec::with_capacity(terms.len());
+        for (a, by) in terms {
+            self.check("the extended ciphertext", &a.c[0])?;
+            same_level("sum_of_moved", first.level(), a.level())?;
+            same_scale("sum_of_moved", first.scale, a.scale)?;
+            if a.shape != first.shape {
+                return Err(Error::Parameters { what: "an extended ciphertext of keys of another shape" });
+            }
+            let key = self.move_key(*by, a.level(), a.shape, keys)?;
+            parts.push((&a.c, key.map(|key| (self.digits(a), key))));
+        }
+        // What stays where it is comes first: it is copied.
+        parts.sort_by_key(|(_, moved)| moved.is_some());
+        let (n, special) = (p.ring_degree(), first.shape.special);
+        let mut sum = [(); 2].map(|()| Poly::scratch(p, limbs, special));
+        let [s0, s1] = sum.each_mut().map(|s| s.data_mut().par_chunks_exact_mut(n));
+        s0.zip(s1).enumerate().for_each(|(i, (s0, s1))| {
+            let m = p.table(limbs, i).modulus;
+            let block = BLOCK.min(n);
+            let mut moved = Buffer::scratch(2 * block);
+            let (m0, m1) = moved.split_at_mut(block);
+            for at in (0..n).step_by(block) {
+                for (term, (c, by)) in parts.iter().enumerate() {
+                    let range = at..at + block;
+                    let out = [&mut s0[range.clone()], &mut s1[range.clone()]];
+                    match by {
+                        None => {
+                            for (out, c) in out.into_iter().zip(c.iter()) {
+                                let c = &c.limb(i)[range.clone()];
+                                if term == 0 {
+                                    out.copy_from_slice(c)
+                                } else {
+                                    kernels::add_assign(out, c, m)
+                                }
+                            }
+                        }
+                        Some((digits, key)) => {
+                            let addends = [Some((c[0].limb(i), m.to_montgomery(1))), None];
+                            let at = (at, Some(key.permutation.block(at, block)));
+                            if term == 0 {
+                                digits.positions(p, &key.key, i, addends, at, out);
+                                continue;
+                            }
+                            digits.positions(p, &key.key, i, addends, at, [&mut *m0, &mut *m1]);
+                            let [out0, out1] = out;
+                            kernels::add_assign(out0, m0, m);
+                            kernels::add_assign(out1, m1, m);
+                        }
+                    }
+                }
+            }
+        });
+        Ok(ExtendedCiphertext::new(sum, first.scale, first.shape))
+    }
+
+    /// The key of a move in a shape; `None` if nothing moves.
+    fn move_key<'k>(
+        &self,
+        by: Move,
+        level: usize,
+        shape: KeyShape,
+        keys: &'k EvaluationKeys,
+    ) -> Result<Option<&'k GaloisKey>> {
+        match by {
+            Move::Rotation(by) => self.shaped_key(by, level, shape, keys),
+            Move::Conjugation(by) => {
+                let element: GaloisElement = self.parameters.conjugating_element(by);
+                // Where no key reaches the level at all, the error says so.
+                keys.galois(element, level)?;
+                let key = keys.galois_shaped(element, level, shape);
+                key.map(Some).ok_or_else(|| Error::KeyShapes { rotations: vec![], level })
+            }
+        }
     }
 
     fn digits<'a>(&self, a: &'a ExtendedCiphertext) -> &'a Decomposition {
@@ -143,32 +202,12 @@ impl Evaluator {
         let mut total: Option<ExtendedCiphertext> = None;
         for round in self.rounds(step, count, radix)? {
             let own = total.as_ref().unwrap_or(a);
-            total = Some(self.round(own, &round, keys)?);
+            let terms: Vec<_> = [0].into_iter().chain(round).map(|by| (own, Move::Rotation(by))).collect();
+            total = Some(self.sum_of_moved(&terms, keys)?);
         }
         match total {
             Some(total) => Ok(total),
-            None => self.rotate_extended(a, 0, keys),
+            None => self.sum_of_moved(&[(a, Move::Rotation(0))], keys),
         }
-    }
-
-    /// The sum of a ciphertext and its rotations by these.
-    fn round(
-        &self,
-        a: &ExtendedCiphertext,
-        rotations: &[i64],
-        keys: &EvaluationKeys,
-    ) -> Result<ExtendedCiphertext> {
-        let p = &self.parameters;
-        self.check("the extended ciphertext", &a.c[0])?;
-        let mut sum = a.c.clone();
-        for &rotation in rotations {
-            match self.shaped_key(rotation, a.level(), a.shape, keys)? {
-                Some(key) => {
-                    sum = self.digits(a).add_rotated(p, key, Addend::Extended(&a.c[0]), Some(sum));
-                }
-                None => sum.iter_mut().zip(&a.c).for_each(|(s, c)| s.add_assign(c, p)),
-            }
-        }
-        Ok(ExtendedCiphertext::new(sum, a.scale, a.shape))
     }
 }

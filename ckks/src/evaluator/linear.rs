@@ -6,6 +6,7 @@
 //! every giant step, and temporaries do not grow with the number of terms.
 //! Source: Bossuat, Mouchet, Troncoso-Pastoriza and Hubaux, Efficient bootstrapping for approximate homomorphic encryption (2021), section 4.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use rayon::prelude::*;
@@ -76,7 +77,7 @@ impl Diagonal {
 /// One limb of a diagonal.
 pub(super) enum LimbValues<'a> {
     /// One value for each run of positions.
-    Runs(Vec<u32>),
+    Runs(Cow<'a, [u32]>),
     /// All of them.
     Each(&'a [u32]),
 }
@@ -258,7 +259,7 @@ fn rotate_onto(
     shape: KeyShape,
     total: Option<Sums>,
 ) -> Sums {
-    let u1 = key_switch::mod_down_in_place(p, u1);
+    let [u1] = key_switch::mod_down_in_place(p, [u1], 0);
     key_switch::decompose(p, &u1, shape).add_rotated(p, key, Addend::Extended(&u0), total)
 }
 
@@ -289,7 +290,7 @@ impl Evaluator {
     ) -> Result<Ciphertext> {
         // Too few primes are refused before the work.
         self.rescaled_scale(a.scale, a.level(), primes)?;
-        self.divide_and_rescale(&self.linear_transform_extended(a, map, keys)?, primes)
+        self.divide_and_rescale_in_place(self.linear_transform_extended(a, map, keys)?, primes)
     }
 
     /// Applies a linear map without the division at its end, for rotations and sums of its result.

@@ -181,7 +181,7 @@ impl Evaluator {
         // Too few primes are refused before the work.
         inputs.iter().try_for_each(|a| self.rescaled_scale(a.scale, a.level(), primes).map(drop))?;
         let sums = self.linear_matrix_extended(inputs, map, keys)?;
-        sums.iter().map(|sum| self.divide_and_rescale(sum, primes)).collect()
+        sums.into_iter().map(|sum| self.divide_and_rescale_in_place(sum, primes)).collect()
     }
 
     /// Applies a linear map to several ciphertexts without the divisions at its end, for rotations and sums of its results.

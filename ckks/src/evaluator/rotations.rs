@@ -164,7 +164,7 @@ impl Evaluator {
             return Ok(sum);
         };
         let sum = self.rotate_and_sum_extended(&self.extend(a, shape), step, count, radix, keys)?;
-        self.divide_and_rescale(&sum, 0)
+        self.divide_and_rescale_in_place(sum, 0)
     }
 
     /// The rotations of each round of such a sum.
