@@ -16,6 +16,8 @@ use crate::arith::Modulus;
 #[cfg(target_arch = "x86_64")]
 use crate::buffer::LINE;
 use crate::galois::{Moves, Permutation};
+#[cfg(target_arch = "x86_64")]
+use crate::ntt::Factorisation;
 
 /// Instruction sets that kernels are compiled for, from the least to the most.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,6 +77,34 @@ pub fn instruction_set() -> &'static str {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 => "AVX-512",
     }
+}
+
+/// Whether large transforms should be the blocked ones, which are written for AVX2.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn transforms_blocked() -> bool {
+    isa() == Isa::Avx2
+}
+
+/// Coefficients to values, in AVX2.
+///
+/// # Panics
+/// Without AVX2, or with tables of another size.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn forward_blocked(values: &mut [u32], f: &Factorisation, m: Modulus) {
+    assert!(isa() >= Isa::Avx2, "a blocked transform needs AVX2");
+    // SAFETY: the processor was just found to have AVX2.
+    unsafe { avx2::transform::forward(values, f, m) }
+}
+
+/// Values, of `from` if there are any, to coefficients times the size, in AVX2.
+///
+/// # Panics
+/// As [`forward_blocked`].
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn inverse_blocked(from: Option<&[u32]>, values: &mut [u32], f: &Factorisation, m: Modulus) {
+    assert!(isa() >= Isa::Avx2, "a blocked transform needs AVX2");
+    // SAFETY: the processor was just found to have AVX2.
+    unsafe { avx2::transform::inverse(from, values, f, m) }
 }
 
 /// Whether transforms should be the portable ones too: those of the library choose their instruction set themselves.

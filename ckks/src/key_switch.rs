@@ -115,15 +115,15 @@ pub(crate) fn decompose(p: &Parameters, c: &Poly<Evaluation>, shape: KeyShape) -
     });
     let rows: Vec<_> = own.zip(coefficients.chunks_exact_mut(n)).collect();
     rows.into_par_iter().enumerate().for_each(|(i, (own, y))| {
+        let table = p.table(limbs, i);
         if shape.special < p.special_primes() {
-            let m = p.table(limbs, i).modulus;
+            let m = table.modulus;
             let inverse = m.invert(left_out(p, shape.special, i));
             kernels::scale_into(own, c.limb(i), m.to_montgomery(inverse), m);
         } else {
             own.copy_from_slice(c.limb(i));
         }
-        y.copy_from_slice(own);
-        p.table(limbs, i).transform(n).inverse_scaled(y);
+        table.transform(n).inverse_scaled_into(own, y);
     });
     let others = |digit: usize| (0..range(digit).start).chain(range(digit).end..limbs + shape.special);
     let conversions: Vec<(Conversion, Vec<Target>)> = (0..digits.len())
@@ -333,8 +333,7 @@ pub(crate) fn mod_down<const H: usize>(
         .zip(x)
         .flat_map(|(rows, x)| rows.chunks_exact_mut(n).zip(x.data()[kept * n..].chunks_exact(n)).enumerate());
     rows.collect::<Vec<_>>().into_par_iter().with_max_len(1).for_each(|(t, (row, x))| {
-        row.copy_from_slice(x);
-        p.table(limbs, kept + t).transform(n).inverse_scaled(row);
+        p.table(limbs, kept + t).transform(n).inverse_scaled_into(x, row);
     });
     divide(p, (limbs, kept), divided.each_ref().map(|d| &**d), |i, m, inverse, rows| {
         for (row, x) in rows.into_iter().zip(x) {

@@ -7,6 +7,8 @@
 //! Sub-rings: the transform of size n < N with psi^(N/n) is the transform of a polynomial in X^(N/n), and in this order its
 //! values are constant on runs of N/n positions of the large one. Periodic plaintexts live on that.
 
+#[cfg(target_arch = "x86_64")]
+mod blocked;
 mod portable;
 mod vectorised;
 
@@ -14,6 +16,8 @@ use std::sync::OnceLock;
 
 use crate::arith::Modulus;
 use crate::kernels;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use blocked::{Blocked, Factor, Factorisation, Factors, LANES, ROW};
 pub(crate) use portable::Portable;
 pub(crate) use vectorised::Vectorised;
 
@@ -25,6 +29,11 @@ pub(crate) trait Transform: Send + Sync + std::fmt::Debug {
     fn inverse(&self, values: &mut [u32]);
     /// Values to coefficients times the size, for callers that multiply by a constant next.
     fn inverse_scaled(&self, values: &mut [u32]);
+    /// As [`Self::inverse_scaled`], with the result elsewhere.
+    fn inverse_scaled_into(&self, values: &[u32], out: &mut [u32]) {
+        out.copy_from_slice(values);
+        self.inverse_scaled(out);
+    }
 }
 
 /// One prime of the chain: its arithmetic and its transforms, of size N and (made when first used) of every smaller size.
@@ -45,9 +54,15 @@ impl PrimeTable {
     /// The transform of a power-of-two size up to N.
     pub(crate) fn transform(&self, size: usize) -> &dyn Transform {
         self.transforms[size.trailing_zeros() as usize]
-            .get_or_init(|| match Vectorised::new(self.modulus, size) {
-                Some(fast) if !kernels::portable_only() => Box::new(fast),
-                _ => Box::new(Portable::new(self.modulus, size)),
+            .get_or_init(|| {
+                #[cfg(target_arch = "x86_64")]
+                if let Some(blocked) = Blocked::new(self.modulus, size) {
+                    return Box::new(blocked);
+                }
+                match Vectorised::new(self.modulus, size) {
+                    Some(fast) if !kernels::portable_only() => Box::new(fast),
+                    _ => Box::new(Portable::new(self.modulus, size)),
+                }
             })
             .as_ref()
     }
@@ -130,6 +145,40 @@ mod tests {
                 assert_eq!(x[i], m.pow(psi, e as u64));
             }
         }
+    }
+
+    /// Every number of rows that the blocked transform has stages for; with the largest residues lazy ones would
+    /// overflow.
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn the_blocked_transform_is_the_portable_one() {
+        if !kernels::transforms_blocked() {
+            eprintln!("skipped: kernels do not use AVX2");
+            return;
+        }
+        for log_degree in 14u32..=17 {
+            let n = 1 << log_degree;
+            let m = Modulus::new(primes::generate(log_degree, &[30]).unwrap()[0]);
+            let (portable, blocked) = (Portable::new(m, n), Blocked::new(m, n).unwrap());
+            for values in [noise(m, n, 9), vec![m.value() - 1; n], vec![0; n]] {
+                let (mut slow, mut fast) = (values.clone(), values.clone());
+                portable.forward(&mut slow);
+                blocked.forward(&mut fast);
+                assert!(slow == fast, "2^{log_degree}");
+                // Values in any order are values of something.
+                for there in [&values, &slow] {
+                    let (mut slow, mut fast, mut out) = (there.clone(), there.clone(), vec![1; n]);
+                    portable.inverse_scaled(&mut slow);
+                    blocked.inverse_scaled(&mut fast);
+                    blocked.inverse_scaled_into(there, &mut out);
+                    assert!(slow == fast && slow == out, "2^{log_degree}");
+                }
+                blocked.inverse(&mut fast);
+                assert!(fast == values, "2^{log_degree}");
+            }
+        }
+        let m = Modulus::new(primes::generate(18, &[30]).unwrap()[0]);
+        assert!(Blocked::new(m, 1 << 13).is_none() && Blocked::new(m, 1 << 18).is_none());
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! half as it is. Products of residues are below q^2 < q 2^30, so sixteen fit into a word, and twelve beside a reduced sum.
 //! The results are the same residues as those of the portable bodies.
 
+pub(crate) mod transform;
+
 use std::arch::x86_64::{
     __m256i, _mm_loadu_si128, _mm256_add_epi32, _mm256_add_epi64, _mm256_blend_epi32, _mm256_castsi128_si256,
     _mm256_loadu_si256, _mm256_min_epu32, _mm256_mul_epu32, _mm256_permute4x64_epi64,
