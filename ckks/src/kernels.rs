@@ -320,25 +320,28 @@ kernels! {
         }
     }
 
-    /// The inner product with its addend, moved by an automorphism; the rows are those of the block that the values come from.
-    fn portable_rotated_inner_product(
-        out: &mut [u32], a: &[&[u32]], b: &[&[u32]], addend: Option<(&[u32], u32)>, moves: Moves<'_>, m: Modulus,
+    /// Two inner products of the same a_j with their addends, moved by an automorphism; the rows are those of the block that the values
+    /// come from.
+    fn portable_rotated_inner_products(
+        outs: [&mut [u32]; 2], a: &[&[u32]], b: [&[&[u32]]; 2], addends: [Option<(&[u32], u32)>; 2], moves: Moves<'_>, m: Modulus,
     ) {
         let mut sums = [0; SCATTER];
-        let size = SCATTER.min(out.len());
         let (mut a_rows, mut b_rows) = (Vec::new(), Vec::new());
-        for at in (0..out.len()).step_by(size) {
-            a_rows.clear();
-            a_rows.extend(a.iter().map(|row| &row[at..at + size]));
-            b_rows.clear();
-            b_rows.extend(b.iter().map(|row| &row[at..at + size]));
-            let addend = addend.map(|(c, f)| (&c[at..at + size], f));
-            portable_inner_product(&mut sums[..size], &a_rows, &b_rows, addend, m);
-            for (i, sums) in sums[..size].chunks_exact(Permutation::RUN).enumerate() {
-                let (target, pattern) = moves.target(at / Permutation::RUN + i);
-                let out = &mut out[target * Permutation::RUN..][..Permutation::RUN];
-                for (x, &source) in out.iter_mut().zip(pattern) {
-                    *x = sums[source as usize % Permutation::RUN];
+        for ((out, b), addend) in outs.into_iter().zip(b).zip(addends) {
+            let size = SCATTER.min(out.len());
+            for at in (0..out.len()).step_by(size) {
+                a_rows.clear();
+                a_rows.extend(a.iter().map(|row| &row[at..at + size]));
+                b_rows.clear();
+                b_rows.extend(b.iter().map(|row| &row[at..at + size]));
+                let addend = addend.map(|(c, f)| (&c[at..at + size], f));
+                portable_inner_product(&mut sums[..size], &a_rows, &b_rows, addend, m);
+                for (i, sums) in sums[..size].chunks_exact(Permutation::RUN).enumerate() {
+                    let (target, pattern) = moves.target(at / Permutation::RUN + i);
+                    let out = &mut out[target * Permutation::RUN..][..Permutation::RUN];
+                    for (x, &source) in out.iter_mut().zip(pattern) {
+                        *x = sums[source as usize % Permutation::RUN];
+                    }
                 }
             }
         }
@@ -509,9 +512,10 @@ prefer_by_hand! {
     fn inner_product / portable_inner_product(
         out: &mut [u32], a: &[&[u32]], b: &[&[u32]], addend: Option<(&[u32], u32)>, m: Modulus,
     )
-    /// The inner product with its addend, moved by an automorphism; the rows are those of the block that the values come from.
-    fn rotated_inner_product / portable_rotated_inner_product(
-        out: &mut [u32], a: &[&[u32]], b: &[&[u32]], addend: Option<(&[u32], u32)>, moves: Moves<'_>, m: Modulus,
+    /// Two inner products of the same a_j with their addends, moved by an automorphism; the rows are those of the block that the values
+    /// come from.
+    fn rotated_inner_products / portable_rotated_inner_products(
+        outs: [&mut [u32]; 2], a: &[&[u32]], b: [&[&[u32]]; 2], addends: [Option<(&[u32], u32)>; 2], moves: Moves<'_>, m: Modulus,
     )
     /// out_h = sum_j a_jh f_j: a_jh are entries, f_j residues, one for each run of positions, or for each position.
     fn weighted_sums / portable_weighted_sums(outs: [&mut [u32]; 2], terms: &[Term<'_>], m: Modulus)
@@ -594,23 +598,32 @@ mod tests {
                 }
                 let mut moved = vec![0; n];
                 portable_permute(&mut moved, expected, &permutation);
-                for f in [rotated_inner_product, portable_rotated_inner_product] {
-                    let mut out = vec![0; n];
-                    f(&mut out, &rows, &key, addend, permutation.block(0, n), m);
-                    prop_assert_eq!(&out, &moved);
+                // The other half without its addend, and with its rows the other way round.
+                let back: Vec<&[u32]> = key.iter().rev().copied().collect();
+                let mut other = vec![0; n];
+                portable_inner_product(&mut other, &rows, &back, None, m);
+                let mut other_moved = vec![0; n];
+                portable_permute(&mut other_moved, &other, &permutation);
+                for f in [rotated_inner_products, portable_rotated_inner_products] {
+                    let mut out = [vec![0; n], vec![0; n]];
+                    let [u, v] = &mut out;
+                    f([u, v], &rows, [&key, &back], [addend, None], permutation.block(0, n), m);
+                    prop_assert_eq!(&out[0], &moved);
+                    prop_assert_eq!(&out[1], &other_moved);
                     // The same block by block.
                     for at in (0..n).step_by(32) {
                         let moves = permutation.block(at, 32);
                         let part = |rows: &[&'_ [u32]]| -> Vec<Vec<u32>> {
                             rows.iter().map(|row| row[moves.from()].to_vec()).collect()
                         };
-                        let (rows, key) = (part(&rows), part(&key));
-                        let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
-                        let key: Vec<&[u32]> = key.iter().map(Vec::as_slice).collect();
+                        let parts = [part(&rows), part(&key), part(&back)];
+                        let [rows, key, back] = parts.each_ref().map(|p| p.iter().map(Vec::as_slice).collect::<Vec<_>>());
                         let addend = addend.map(|(c, f)| (&c[moves.from()], f));
-                        let mut out = vec![0; 32];
-                        f(&mut out, &rows, &key, addend, moves, m);
-                        prop_assert_eq!(&out[..], &moved[at..at + 32]);
+                        let mut out = [[0; 32]; 2];
+                        let [u, v] = &mut out;
+                        f([u, v], &rows, [&key, &back], [addend, None], moves, m);
+                        prop_assert_eq!(&out[0][..], &moved[at..at + 32]);
+                        prop_assert_eq!(&out[1][..], &other_moved[at..at + 32]);
                     }
                 }
             }

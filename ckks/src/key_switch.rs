@@ -196,22 +196,25 @@ impl Decomposition {
         let key_limb = if i < limbs { i } else { key.limbs() + i - limbs };
         let m = p.table(limbs, i).modulus;
         let from = moves.map_or(at..at + out[0].len(), |m| m.from());
-        let (mut digits, mut keys) = ([&[][..]; MAX_DIGITS], [&[][..]; MAX_DIGITS]);
+        let (mut digits, mut keys) = ([&[][..]; MAX_DIGITS], [[&[][..]; MAX_DIGITS]; 2]);
         let count = self.digits.len();
         for (row, digit) in digits.iter_mut().zip(&self.digits) {
             *row = &digit.limb(i)[from.clone()];
         }
-        for ((out, addend), half) in out.into_iter().zip(addends).zip(&key.halves) {
-            let addend = addend.map(|(row, factor)| (&row[from.clone()], factor));
-            for (row, key) in keys.iter_mut().zip(half) {
+        let addends = addends.map(|a| a.map(|(row, factor)| (&row[from.clone()], factor)));
+        for (rows, half) in keys.iter_mut().zip(&key.halves) {
+            for (row, key) in rows.iter_mut().zip(half) {
                 *row = &key.limb(key_limb)[from.clone()];
             }
-            match moves {
-                None => kernels::inner_product(out, &digits[..count], &keys[..count], addend, m),
-                Some(moves) => {
-                    kernels::rotated_inner_product(out, &digits[..count], &keys[..count], addend, moves, m);
+        }
+        let (digits, keys) = (&digits[..count], keys.each_ref().map(|k| &k[..count]));
+        match moves {
+            None => {
+                for ((out, keys), addend) in out.into_iter().zip(keys).zip(addends) {
+                    kernels::inner_product(out, digits, keys, addend, m);
                 }
             }
+            Some(moves) => kernels::rotated_inner_products(out, digits, keys, addends, moves, m),
         }
     }
 

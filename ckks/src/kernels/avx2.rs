@@ -195,24 +195,50 @@ pub(super) fn inner_product(
     }
 }
 
-/// Reads in order, so that the key streams, and stores each run where the automorphism sends it.
+/// Both inner products together, so that the digits are read once for the two. Reads in order, so that the key streams, and stores each run
+/// where the automorphism sends it.
 #[target_feature(enable = "avx2")]
-pub(super) fn rotated_inner_product(
-    out: &mut [u32],
+pub(super) fn rotated_inner_products(
+    [u, v]: [&mut [u32]; 2],
     a: &[&[u32]],
-    b: &[&[u32]],
-    addend: Option<(&[u32], u32)>,
+    b: [&[&[u32]]; 2],
+    addends: [Option<(&[u32], u32)>; 2],
     moves: Moves<'_>,
     m: Modulus,
 ) {
     let lanes = Lanes::new(m);
-    let out = out.as_chunks_mut::<WIDTH>().0.as_chunks_mut::<RUN>().0;
-    for at in 0..out.len() * RUN / VECTORS {
-        let sums = inner_product_lanes(at, a, b, addend, lanes);
-        for (run, &sums) in sums.as_chunks::<RUN>().0.iter().enumerate() {
-            let (target, pattern) = moves.target(at * VECTORS / RUN + run);
-            store_permuted(&mut out[target], sums, pattern);
+    let most = a.len() + usize::from(addends.iter().any(Option::is_some));
+    let [u, v] = [u, v].map(|row| row.as_chunks_mut::<WIDTH>().0.as_chunks_mut::<RUN>().0);
+    for at in 0..u.len() {
+        let mut sums = [[[_mm256_setzero_si256(); 2]; RUN]; 2];
+        for (sums, addend) in sums.iter_mut().zip(addends) {
+            let Some((c, f)) = addend else { continue };
+            let f = _mm256_set1_epi32(f as i32);
+            for (sum, c) in sums.iter_mut().zip(pair(c, at)) {
+                *sum = multiply_add_one(*sum, load(c), f);
+            }
         }
+        let mut left = FIRST_PRODUCTS - 1;
+        for (j, a) in a.iter().enumerate() {
+            if left == 0 {
+                sums = sums.map(|sums| sums.map(|s| lanes.lower(s)));
+                left = NEXT_PRODUCTS;
+            }
+            left -= 1;
+            for (i, a) in pair(a, at).iter().enumerate() {
+                let a = load(a);
+                for (sums, b) in sums.iter_mut().zip(b) {
+                    sums[i] = multiply_add(sums[i], a, load(&pair(b[j], at)[i]));
+                }
+            }
+        }
+        if most > FEW_PRODUCTS {
+            sums = sums.map(|sums| sums.map(|s| lanes.lower(s)));
+        }
+        let (target, pattern) = moves.target(at);
+        let [to_u, to_v] = sums.map(|sums| sums.map(|s| lanes.reduce(s)));
+        store_permuted(&mut u[target], to_u, pattern);
+        store_permuted(&mut v[target], to_v, pattern);
     }
 }
 

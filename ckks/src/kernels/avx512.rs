@@ -143,9 +143,23 @@ pub(super) fn inner_product(
     }
 }
 
+#[target_feature(enable = "avx512f")]
+pub(super) fn rotated_inner_products(
+    outs: [&mut [u32]; 2],
+    a: &[&[u32]],
+    b: [&[&[u32]]; 2],
+    addends: [Option<(&[u32], u32)>; 2],
+    moves: Moves<'_>,
+    m: Modulus,
+) {
+    for ((out, b), addend) in outs.into_iter().zip(b).zip(addends) {
+        rotated_inner_product(out, a, b, addend, moves, m);
+    }
+}
+
 /// Reads in order, so that the key streams, and stores each vector where the automorphism sends it.
 #[target_feature(enable = "avx512f")]
-pub(super) fn rotated_inner_product(
+fn rotated_inner_product(
     out: &mut [u32],
     a: &[&[u32]],
     b: &[&[u32]],

@@ -61,13 +61,17 @@ impl Factorisation {
         let cyclic_size = ROW / LANES;
         let reversed =
             |i: usize, bits: u32| if bits == 0 { 0 } else { i.reverse_bits() >> (usize::BITS - bits) };
-        let mut powers = Vec::with_capacity(2 * size);
-        let mut power = 1;
-        for _ in 0..2 * size {
-            powers.push(power);
-            power = m.mul(power, root);
-        }
-        let power = |e: usize| Factor::new(powers[e % (2 * size)], m);
+        // Few of the 2 N powers are needed: each is a product of one of the first and one of every so manieth.
+        let powers = |root: u32, count: usize| {
+            let next = |x: &u32| Some(m.mul(*x, root));
+            std::iter::successors(Some(1), next).take(count).collect::<Vec<u32>>()
+        };
+        let first = powers(root, ROW);
+        let every = powers(m.pow(root, ROW as u64), 2 * size / ROW);
+        let power = |e: usize| {
+            let e = e % (2 * size);
+            Factor::new(m.mul(every[e / ROW], first[e % ROW]), m)
+        };
         let rows = (0..parts).map(|i| power(reversed(i, bits))).collect();
         let mut cyclic = vec![Factor::default(); cyclic_size];
         for stage in 0..cyclic_size.trailing_zeros() {
