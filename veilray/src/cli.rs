@@ -181,7 +181,7 @@ pub struct BenchHeArguments {
     /// batch resnet20-f8-two, lenet-f8-two, resnet20-f16-two.
     #[arg(long, value_delimiter = ',', value_name = "ROW")]
     pub rows: Vec<String>,
-    /// Most memory that the evaluation keys of a row may take, in MiB: 4096 unless given, 9216 with gates.
+    /// Most memory that the evaluation keys of a row may take, in MiB: 4096 unless given, 12288 with gates.
     #[arg(long, value_name = "MIB")]
     pub max_key_megabytes: Option<usize>,
     /// Also write the results as JSON to this file.

@@ -11,6 +11,8 @@ use std::arch::x86_64::{
     _mm256_unpacklo_epi32, _mm256_unpacklo_epi64,
 };
 
+use zeroize::Zeroize;
+
 use super::ODD;
 use crate::arith::Modulus;
 use crate::ntt::{Factor, Factorisation, Factors, LANES, ROW};
@@ -224,8 +226,8 @@ fn two_stages(f: &[Factor], m: usize, j: usize) -> [Spread; 3] {
 #[target_feature(enable = "avx2")]
 pub(in super::super) fn forward(values: &mut [u32], f: &Factorisation, m: Modulus) {
     let (rows, prime) = (rows(values, f), prime(m));
-    let mut block = Block([0; ROW]);
-    let (values, block) = (values.as_mut_ptr(), block.0.as_mut_ptr());
+    let mut scratch = Block([0; ROW]);
+    let (values, block) = (values.as_mut_ptr(), scratch.0.as_mut_ptr());
     // SAFETY: see the module's documentation.
     unsafe {
         match rows {
@@ -251,6 +253,8 @@ pub(in super::super) fn forward(values: &mut [u32], f: &Factorisation, m: Modulu
             forward_row(values.add(r * ROW), block, (rows, r), f, prime);
         }
     }
+    // What is transformed may be secret.
+    scratch.0.zeroize();
 }
 
 /// The stages along the columns of a strip: of a quarter of the rows at a time, then of four.
@@ -350,8 +354,8 @@ unsafe fn forward_row(
 pub(in super::super) fn inverse(from: Option<&[u32]>, values: &mut [u32], f: &Factorisation, m: Modulus) {
     let (rows, prime) = (rows(values, f), prime(m));
     assert!(from.is_none_or(|from| from.len() == values.len()), "a transform between two sizes");
-    let mut block = Block([0; ROW]);
-    let (values, block) = (values.as_mut_ptr(), block.0.as_mut_ptr());
+    let mut scratch = Block([0; ROW]);
+    let (values, block) = (values.as_mut_ptr(), scratch.0.as_mut_ptr());
     let from = from.map_or(values.cast_const(), <[u32]>::as_ptr);
     // SAFETY: see the module's documentation.
     unsafe {
@@ -380,6 +384,7 @@ pub(in super::super) fn inverse(from: Option<&[u32]>, values: &mut [u32], f: &Fa
             }
         }
     }
+    scratch.0.zeroize();
 }
 
 #[target_feature(enable = "avx2")]
