@@ -26,7 +26,7 @@ use crate::parameters::{KeyShape, MAX_DIGITS, Parameters};
 use crate::poly::{Evaluation, Poly};
 
 /// Positions of both halves of an inner product that are made before the next: the digits are read from memory once.
-const BLOCK: usize = 4096;
+pub(crate) const BLOCK: usize = 4096;
 
 /// The digits of a polynomial, each modulo q_0 .. q_l and the special primes of the shape.
 #[derive(Debug)]
@@ -338,9 +338,20 @@ pub(crate) fn mod_down<const H: usize>(
     rows.collect::<Vec<_>>().into_par_iter().with_max_len(1).for_each(|(t, (row, x))| {
         p.table(limbs, kept + t).transform(n).inverse_scaled_into(x, row);
     });
-    divide(p, (limbs, kept), divided.each_ref().map(|d| &**d), |i, m, inverse, rows| {
-        for (row, x) in rows.into_iter().zip(x) {
-            kernels::sub_from_and_scale(row, x.limb(i), inverse, m);
+    divided_tops(p, (limbs, kept), x.map(Poly::data), divided.each_ref().map(|d| &**d))
+}
+
+/// (x - r)/D for each kept limb of x, the limbs of which begin `tops`, with `divided` as [`divide`] wants it.
+fn divided_tops<const H: usize>(
+    p: &Parameters,
+    (limbs, kept): (usize, usize),
+    tops: [&[u32]; H],
+    divided: [&[u32]; H],
+) -> [Poly<Evaluation>; H] {
+    let n = p.ring_degree();
+    divide(p, (limbs, kept), divided, |i, m, inverse, rows| {
+        for (row, top) in rows.into_iter().zip(tops) {
+            kernels::sub_from_and_scale(row, &top[i * n..(i + 1) * n], inverse, m);
         }
     })
 }
@@ -356,23 +367,11 @@ pub(crate) fn mod_down_in_place<const H: usize>(
     if rescaled + special == 0 {
         return x;
     }
-    let parts = x.each_mut().map(|x| x.data_mut().split_at_mut(kept * n));
-    let (mut tops, mut divided) = ([&[][..]; H], Vec::with_capacity(H));
-    for (top, (kept, rest)) in tops.iter_mut().zip(parts) {
-        *top = &*kept;
-        divided.push(rest);
-    }
-    let rows = divided.iter_mut().flat_map(|rest| rest.chunks_exact_mut(n).enumerate());
+    let mut parts = x.each_mut().map(|x| x.data_mut().split_at_mut(kept * n));
+    let rows = parts.iter_mut().flat_map(|(_, rest)| rest.chunks_exact_mut(n).enumerate());
     rows.collect::<Vec<_>>().into_par_iter().with_max_len(1).for_each(|(t, row)| {
         p.table(limbs, kept + t).transform(n).inverse_scaled(row);
     });
-    let mut rests = [&[][..]; H];
-    for (to, rest) in rests.iter_mut().zip(&divided) {
-        *to = rest;
-    }
-    divide(p, (limbs, kept), rests, |i, m, inverse, rows| {
-        for (row, top) in rows.into_iter().zip(tops) {
-            kernels::sub_from_and_scale(row, &top[i * n..(i + 1) * n], inverse, m);
-        }
-    })
+    let (tops, rests) = (parts.each_ref().map(|(top, _)| &**top), parts.each_ref().map(|(_, rest)| &**rest));
+    divided_tops(p, (limbs, kept), tops, rests)
 }

@@ -1,8 +1,9 @@
 //! The negacyclic number-theoretic transform behind a narrow trait.
 //!
 //! Order, which the wire format relies on: position i of the evaluation form holds the value at
-//! psi^(2 bitrev(i) + 1), with psi from [`crate::primes::root_of_unity`]. Two implementations keep it: [`Portable`], a page of
-//! plain Rust for any size, and [`Vectorised`], over `tfhe-ntt`, which chooses AVX-512, AVX2 or scalar code at run time.
+//! psi^(2 bitrev(i) + 1), with psi from [`crate::primes::root_of_unity`]. Three implementations keep it: [`Portable`], a page of
+//! plain Rust for any size; [`Vectorised`], over `tfhe-ntt`, which chooses AVX-512, AVX2 or scalar code at run time; and [`Blocked`], ours for
+//! large rings where AVX2 is the most there is.
 //!
 //! Sub-rings: the transform of size n < N with psi^(N/n) is the transform of a polynomial in X^(N/n), and in this order its
 //! values are constant on runs of N/n positions of the large one. Periodic plaintexts live on that.
@@ -17,7 +18,7 @@ use std::sync::OnceLock;
 use crate::arith::Modulus;
 use crate::kernels;
 #[cfg(target_arch = "x86_64")]
-pub(crate) use blocked::{Blocked, Factor, Factorisation, Factors, LANES, ROW};
+pub(crate) use blocked::{Blocked, Factorisation, Factors, LANES, ROW};
 pub(crate) use portable::Portable;
 pub(crate) use vectorised::Vectorised;
 
@@ -34,6 +35,33 @@ pub(crate) trait Transform: Send + Sync + std::fmt::Debug {
         out.copy_from_slice(values);
         self.inverse_scaled(out);
     }
+}
+
+/// A constant factor w with floor(w 2^32 / q).
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Factor {
+    pub(crate) w: u32,
+    pub(crate) quotient: u32,
+}
+
+impl Factor {
+    fn new(w: u32, m: Modulus) -> Self {
+        Self { w, quotient: ((u64::from(w) << 32) / u64::from(m.value())) as u32 }
+    }
+
+    /// w x mod q.
+    #[inline(always)]
+    fn mul(self, x: u32, m: Modulus) -> u32 {
+        let t = ((u64::from(self.quotient) * u64::from(x)) >> 32) as u32;
+        // The estimate of the quotient is at most one too small: r < 2q.
+        let r = self.w.wrapping_mul(x).wrapping_sub(t.wrapping_mul(m.value()));
+        r.min(r.wrapping_sub(m.value()))
+    }
+}
+
+/// The lowest `bits` bits of i in reverse order.
+fn reversed(i: usize, bits: u32) -> usize {
+    if bits == 0 { 0 } else { i.reverse_bits() >> (usize::BITS - bits) }
 }
 
 /// One prime of the chain: its arithmetic and its transforms, of size N and (made when first used) of every smaller size.

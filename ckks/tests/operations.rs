@@ -329,6 +329,20 @@ fn sums_of_rotations_wait_for_their_division() {
         bench.close(&divided, &expected, 1e-3);
         bench.close(&e.rescale(&e.divide_and_rescale(&sum, 0).unwrap()).unwrap(), &expected, 1e-3);
         bench.close(&e.divide_and_rescale_in_place(sum, 1).unwrap(), &expected, 1e-3);
+        // Of several ciphertexts, with none and with two of them where they are.
+        let moves = [(&u, Move::Rotation(8)), (&u, Move::Rotation(16))];
+        let apart = e.sum_of_moved(&moves, keys).unwrap();
+        bench.close(&e.divide_and_rescale(&apart, 1).unwrap(), &sum_of(&y, &[8, 16]), 1e-3);
+        let terms = [
+            (&apart, Move::Conjugation(0)),
+            (&u, Move::Rotation(0)),
+            (&u, Move::Rotation(8)),
+            (&apart, Move::Rotation(0)),
+        ];
+        let mixed = e.sum_of_moved(&terms, keys).unwrap();
+        let (apart, own) = (sum_of(&y, &[8, 16]), sum_of(&y, &[0, 8]));
+        let expected: Vec<_> = apart.iter().zip(&own).map(|(a, u)| u + 2.0 * a.re).collect();
+        bench.close(&e.divide_and_rescale(&mixed, 1).unwrap(), &expected, 1e-3);
         // No key, more primes than there are, and operands that do not fit each other.
         assert!(e.sum_of_moved(&[(&u, Move::Rotation(3))], keys).is_err());
         assert!(e.sum_of_moved(&[], keys).is_err());

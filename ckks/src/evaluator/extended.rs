@@ -17,12 +17,9 @@ use crate::evaluation_keys::{EvaluationKeys, GaloisKey};
 use crate::evaluator::{Evaluator, same_level, same_scale};
 use crate::galois::GaloisElement;
 use crate::kernels;
-use crate::key_switch::{self, Decomposition};
+use crate::key_switch::{self, BLOCK, Decomposition};
 use crate::parameters::KeyShape;
 use crate::poly::{Evaluation, Poly};
-
-/// Positions of a sum that are made before the next.
-const BLOCK: usize = 4096;
 
 /// P times a ciphertext, modulo Q_l P.
 #[derive(Debug)]

@@ -9,7 +9,7 @@
 //! Source: Bailey, FFTs in external or hierarchical memory (1990), for the two passes; Harvey, Faster arithmetic for number-theoretic
 //! transforms (2014), for residues that stay below 4q (forward) and 2q (inverse).
 
-use super::Transform;
+use super::{Factor, Transform, reversed};
 use crate::arith::Modulus;
 use crate::kernels;
 use crate::primes;
@@ -20,20 +20,6 @@ pub(crate) const ROW: usize = 4096;
 pub(crate) const LANES: usize = 8;
 /// Sizes that there are stages for.
 const SIZES: std::ops::RangeInclusive<usize> = 4 * ROW..=32 * ROW;
-
-/// A constant factor w with floor(w 2^32 / q): Shoup's form.
-#[derive(Clone, Copy, Debug, Default)]
-#[repr(C)]
-pub(crate) struct Factor {
-    pub(crate) w: u32,
-    pub(crate) quotient: u32,
-}
-
-impl Factor {
-    fn new(w: u32, m: Modulus) -> Self {
-        Self { w, quotient: ((u64::from(w) << 32) / u64::from(m.value())) as u32 }
-    }
-}
 
 /// A factor for each lane.
 #[derive(Clone, Copy, Debug)]
@@ -59,8 +45,6 @@ impl Factorisation {
     fn new(m: Modulus, size: usize, root: u32) -> Self {
         let (parts, bits) = (size / ROW * LANES, size.trailing_zeros());
         let cyclic_size = ROW / LANES;
-        let reversed =
-            |i: usize, bits: u32| if bits == 0 { 0 } else { i.reverse_bits() >> (usize::BITS - bits) };
         // Few of the 2 N powers are needed: each is a product of one of the first and one of every so manieth.
         let powers = |root: u32, count: usize| {
             let next = |x: &u32| Some(m.mul(*x, root));

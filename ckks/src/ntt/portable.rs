@@ -2,31 +2,9 @@
 //!
 //! Source: Longa and Naehrig, Speeding up the Number Theoretic Transform (2016), algorithms 1 and 2.
 
-use super::Transform;
+use super::{Factor, Transform, reversed};
 use crate::arith::Modulus;
 use crate::primes;
-
-/// A constant factor w with floor(w 2^32 / q).
-#[derive(Clone, Copy, Debug)]
-struct Factor {
-    w: u32,
-    quotient: u32,
-}
-
-impl Factor {
-    fn new(w: u32, m: Modulus) -> Self {
-        Self { w, quotient: ((u64::from(w) << 32) / u64::from(m.value())) as u32 }
-    }
-
-    /// w x mod q.
-    #[inline(always)]
-    fn mul(self, x: u32, m: Modulus) -> u32 {
-        let t = ((u64::from(self.quotient) * u64::from(x)) >> 32) as u32;
-        // The estimate of the quotient is at most one too small: r < 2q.
-        let r = self.w.wrapping_mul(x).wrapping_sub(t.wrapping_mul(m.value()));
-        r.min(r.wrapping_sub(m.value()))
-    }
-}
 
 /// The portable transform of one prime and size.
 #[derive(Debug)]
@@ -49,8 +27,7 @@ impl Portable {
             let mut out = vec![Factor::new(1, modulus); size];
             let mut power = 1;
             for i in 0..size {
-                let at = if bits == 0 { 0 } else { i.reverse_bits() >> (usize::BITS - bits) };
-                out[at] = Factor::new(power, modulus);
+                out[reversed(i, bits)] = Factor::new(power, modulus);
                 power = modulus.mul(power, root);
             }
             out

@@ -33,7 +33,7 @@ pub struct Costs {
 }
 
 impl Costs {
-    /// How many times as long a run takes on a processor with AVX2 and without AVX-512: 1.5 to 1.8 for ResNet20, with and without gates, 2.3 for
+    /// How many times as long a run takes on a processor with AVX2 and without AVX-512: 1.5 to 1.8 for ResNet20, with and without gates, 1.8 to 2.2 for
     /// LeNet (docs/encrypted-networks.md).
     pub const AVX2: f64 = 1.6;
 }
