@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use classifier::ClassifierConfig;
-use he_model::{HeModel, Offsets, PlanOptions, Preprocessing, plan};
+use he_model::{FilmFit, HeModel, Offsets, PlanOptions, Preprocessing, plan};
 
 use crate::{Calibration, ExportError, Folds, Report, Weights, build, calibrate, fold};
 
@@ -18,6 +18,8 @@ pub struct ExportInputs<'a> {
     pub labels: &'a [String],
     /// Side of the films in pixels.
     pub film_side: usize,
+    /// How films become square.
+    pub film_fit: FilmFit,
     /// Digest of the encoder that made the latents; empty if unknown.
     pub encoder_digest: &'a str,
     /// Factor by which a film may exceed what calibration saw.
@@ -61,6 +63,7 @@ pub fn export<'a>(
     let model = HeModel {
         preprocessing: Preprocessing {
             film_side: inputs.film_side,
+            film_fit: inputs.film_fit,
             latent: graph.input_shape(),
             encoder_digest: inputs.encoder_digest.to_owned(),
             latent_range: calibration.latent_range,

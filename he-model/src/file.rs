@@ -24,12 +24,45 @@ const VERSION: &str = "2";
 /// A larger file is refused unread.
 const MAX_BYTES: u64 = 4 << 30;
 
+/// How a film that is not square becomes square.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FilmFit {
+    /// The central square of the short side.
+    #[default]
+    Crop,
+    /// Black bands.
+    Pad,
+    /// Both axes scaled separately.
+    Stretch,
+}
+
+impl FilmFit {
+    /// What a file that does not say so means; not written, so that digests of models stay what they were.
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Its name in configurations and files.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            FilmFit::Crop => "crop",
+            FilmFit::Pad => "pad",
+            FilmFit::Stretch => "stretch",
+        }
+    }
+}
+
 /// What happens to a film before it is encrypted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preprocessing {
     /// Side of the film in pixels.
     pub film_side: usize,
+    /// How it becomes square.
+    #[serde(default, skip_serializing_if = "FilmFit::is_default")]
+    pub film_fit: FilmFit,
     /// Shape of the latent.
     pub latent: Shape,
     /// Digest of the encoder that made the latents in training; empty if unknown.

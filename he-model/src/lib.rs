@@ -24,7 +24,7 @@ pub mod schedule;
 pub mod zoo;
 
 pub use error::{GraphError, ModelError};
-pub use file::{FileError, HeModel, Preprocessing};
+pub use file::{FileError, FilmFit, HeModel, Preprocessing};
 pub use graph::{
     AvgPool, Bias, ChannelAffine, Conv2d, Graph, GraphLiteral, Linear, Node, NodeId, NodeLiteral, Offsets,
     Op, Polynomial, Shape,

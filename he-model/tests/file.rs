@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use he_model::zoo::{Architecture, Recipe, random, random_input};
 use he_model::{
-    FileError, HeModel, Offsets, Op, PlanOptions, Preprocessing, Ranges, SecurityLevel, Shape, plan,
+    FileError, FilmFit, HeModel, Offsets, Op, PlanOptions, Preprocessing, Ranges, SecurityLevel, Shape, plan,
 };
 
 fn model() -> HeModel {
@@ -30,6 +30,7 @@ fn model() -> HeModel {
         labels: vec!["effusion".into(), "mass".into()],
         preprocessing: Preprocessing {
             film_side: 64,
+            film_fit: FilmFit::default(),
             latent: input,
             encoder_digest: "abc".into(),
             latent_range: 1.0,
@@ -67,6 +68,24 @@ fn a_model_is_read_as_it_was_written() {
     assert!(read == model);
     assert_eq!(read.digest(), model.digest());
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+/// Files that do not say how films become square are of before they did, when all clients cropped.
+#[test]
+fn how_films_become_square_is_part_of_a_model() {
+    let text = |model: &HeModel| serde_json::to_string(&model.preprocessing).unwrap();
+    let cropped = model();
+    assert!(!text(&cropped).contains("film_fit"));
+    let mut padded = cropped.clone();
+    padded.preprocessing.film_fit = FilmFit::Pad;
+    assert!(text(&padded).contains(r#""film_fit":"pad""#));
+    assert_ne!(padded.digest(), cropped.digest());
+    let folder = tempfile::tempdir().unwrap();
+    for model in [cropped, padded] {
+        let path = folder.path().join("model.safetensors");
+        model.save(&path).unwrap();
+        assert_eq!(HeModel::load(&path).unwrap().preprocessing, model.preprocessing);
+    }
 }
 
 #[test]

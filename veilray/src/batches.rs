@@ -228,7 +228,9 @@ fn short(digest: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use he_model::zoo::{self, Recipe};
-    use he_model::{HeModel, Offsets, PlanOptions, Preprocessing, Ranges, SecurityLevel, Shape, plan};
+    use he_model::{
+        FilmFit, HeModel, Offsets, PlanOptions, Preprocessing, Ranges, SecurityLevel, Shape, plan,
+    };
     use he_runtime::Circuit;
 
     use super::*;
@@ -250,6 +252,7 @@ mod tests {
             labels: vec!["a".into(), "b".into()],
             preprocessing: Preprocessing {
                 film_side: 64,
+                film_fit: FilmFit::default(),
                 latent: input,
                 encoder_digest: String::new(),
                 latent_range: 1.0,

@@ -8,6 +8,7 @@ mod ablate;
 mod batches;
 mod cli;
 mod context;
+mod film_fit;
 mod report;
 mod run_folder;
 mod settings;

@@ -239,6 +239,7 @@ fn checkpoints_as_pytorch_writes_them_are_read_and_exported() {
             weights: &Weights::from(state),
             labels: &labels,
             film_side: 256,
+            film_fit: he_model::FilmFit::default(),
             encoder_digest: "",
             headroom: 1.5,
             plan: PlanOptions::default(),

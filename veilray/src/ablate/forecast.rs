@@ -177,6 +177,7 @@ mod tests {
                 weights: &Weights::from(collect(&net)),
                 labels: &["a", "b", "c", "d"].map(str::to_owned),
                 film_side: 64,
+                film_fit: he_model::FilmFit::default(),
                 encoder_digest: "",
                 headroom: 2.0,
                 plan: request.options,

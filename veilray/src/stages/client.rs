@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context as _, Result, bail};
-use datasets::load_film;
 use he_client::clinic::{fetch_encoder, models};
 use he_client::{Clinic, Connection, Options, Passphrase, Step, Vault};
 use train::progress::StepState;
@@ -128,12 +127,12 @@ pub fn diagnose(context: &Context, arguments: &DiagnoseArguments) -> Result<()> 
         None => fetch_encoder(&connection, &enrolment.model, vault.folder())?
             .context("the service does not hand out the encoder: name it with --encoder FILE")?,
     };
-    let encoder = Encoder::of_digest(&encoder_path, &enrolment.model.spec.preprocessing.encoder_digest)?;
+    let encoder = Encoder::of(&encoder_path, &enrolment.model.spec.preprocessing)?;
     let clinic = Clinic::open(connection, vault, passphrase.as_ref())?;
     let (mut paths, mut latents, mut failed) = (vec![], vec![], vec![]);
     for path in &arguments.films {
         context.check("encoding")?;
-        match load_film(path, encoder.side()) {
+        match encoder.film(path) {
             Ok(film) => {
                 paths.push(path);
                 latents.push(encoder.latent(&film).into_iter().map(f64::from).collect::<Vec<f64>>());

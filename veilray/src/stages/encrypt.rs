@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use burn::tensor::Device;
 use ckks::Parameters;
-use datasets::{Film, FilmDataset, LatentSet, Split, load_film};
-use he_model::HeModel;
+use datasets::{DataError, Film, FilmDataset, Fit, LatentSet, Split, load_film_with};
+use he_model::{HeModel, Preprocessing};
 use he_runtime::client::{self, ClientKeys, EncryptionKey};
 use he_runtime::messages::KeyIdentity;
 use he_runtime::{Circuit, ClientSpec, PublicKeyFile};
@@ -21,11 +21,12 @@ use crate::batches::Batch;
 use crate::cli::EncryptArguments;
 use crate::context::{Context, readable_bytes, readable_time, size_of};
 use crate::run_folder::Keys;
-use crate::settings;
+use crate::{film_fit, settings};
 
 /// The client's encoder: a VQGAN checkpoint that belongs to the model.
 pub struct Encoder {
     config: VqganConfig,
+    fit: Fit,
     net: Vqgan,
     device: Device,
 }
@@ -36,14 +37,15 @@ impl Encoder {
     /// # Errors
     /// The checkpoint cannot be read or is another one.
     pub fn load(path: &Path, model: &HeModel) -> Result<Self> {
-        Self::of_digest(path, &model.preprocessing.encoder_digest)
+        Self::of(path, &model.preprocessing)
     }
 
     /// As [`Encoder::load`], for a client that knows the model's description only. An empty digest is any.
     ///
     /// # Errors
     /// The checkpoint cannot be read or is another one.
-    pub fn of_digest(path: &Path, expected: &str) -> Result<Self> {
+    pub fn of(path: &Path, preprocessing: &Preprocessing) -> Result<Self> {
+        let expected = preprocessing.encoder_digest.as_str();
         let digest = Checkpoint::load(path, Kind::Vqgan)?.digest();
         ensure!(
             expected.is_empty() || expected == digest,
@@ -53,12 +55,21 @@ impl Encoder {
         );
         let device = Device::flex();
         let (config, net) = load_vqgan(path, &device)?;
-        Ok(Self { config, net, device })
+        let fit = film_fit::of_model(preprocessing.film_fit);
+        Ok(Self { config, fit, net, device })
     }
 
     /// Side of the films that it reads, in pixels.
     pub fn side(&self) -> usize {
         self.config.side
+    }
+
+    /// Reads a film from a file as the films of training were read.
+    ///
+    /// # Errors
+    /// The file is not a film.
+    pub fn film(&self, path: &Path) -> Result<Film, DataError> {
+        load_film_with(path, self.config.side, self.fit)
     }
 
     /// The latent of a film, `[channels, height, width]` row-major.
@@ -105,7 +116,7 @@ pub fn run(context: &Context, arguments: &EncryptArguments) -> Result<()> {
     } else {
         let name =
             |path: &PathBuf| path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into());
-        let load = |path: &PathBuf| Ok((name(path), load_film(path, encoder.side())?));
+        let load = |path: &PathBuf| Ok((name(path), encoder.film(path)?));
         arguments.films.iter().map(load).collect::<Result<_>>()?
     };
     // Ciphertexts of another model or key would be sent along and refused there.
@@ -237,4 +248,45 @@ pub fn held_out_of(config: &Config, latents: &LatentSet) -> Result<Vec<usize>> {
         "the test split holds no film: check the data set's lists and `data.test_fraction`"
     );
     Ok(films)
+}
+
+#[cfg(test)]
+mod tests {
+    use datasets::Fit;
+    use he_model::FilmFit;
+
+    use super::*;
+
+    /// Before, clients cropped films whatever the training had done.
+    #[test]
+    fn a_client_reads_films_as_they_were_read_in_training() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("film.png");
+        image::GrayImage::from_fn(16, 8, |x, y| image::Luma([(x * 16 + y) as u8]))
+            .save(&path)
+            .expect("a film");
+        let config = VqganConfig {
+            side: 8,
+            width: 4,
+            multipliers: vec![1, 1],
+            residual_blocks: 1,
+            attention_sides: vec![],
+            middle_attention: false,
+            latent_channels: 1,
+            codes: 2,
+            latent: vqgan::LatentKind::default(),
+        };
+        let device = Device::flex();
+        let encoder = |fit| {
+            let net = config.init(&device).expect("a network");
+            Encoder { config: config.clone(), fit: film_fit::of_model(fit), net, device: device.clone() }
+        };
+        let fits = [(FilmFit::Crop, Fit::Crop), (FilmFit::Pad, Fit::Pad), (FilmFit::Stretch, Fit::Stretch)];
+        let films = fits.map(|(of_model, of_training)| {
+            let film = encoder(of_model).film(&path).expect("a film");
+            assert_eq!(film, load_film_with(&path, 8, of_training).expect("a film"));
+            film
+        });
+        assert!(films[0] != films[1] && films[1] != films[2] && films[0] != films[2]);
+    }
 }

@@ -17,7 +17,7 @@ use super::keygen::random;
 use crate::cli::ExportArguments;
 use crate::context::{Context, configuration};
 use crate::run_folder::RunFolder;
-use crate::settings;
+use crate::{film_fit, settings};
 
 /// Exports the classifier of a run and prints what is known of it before it runs.
 ///
@@ -72,6 +72,7 @@ pub fn export_run(
         weights: &weights,
         labels: &trained.label_names,
         film_side: config.data.side,
+        film_fit: film_fit::in_model(config.data.fit),
         encoder_digest: &trained.encoder_digest,
         headroom: settings.headroom,
         plan: settings.plan_options(),

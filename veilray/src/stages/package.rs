@@ -97,7 +97,8 @@ pub fn inspect(arguments: &InspectArguments) -> Result<()> {
         Some(encoder) => println!("encoder   {} ({})", encoder.digest, readable_bytes(encoder.bytes)),
         None => println!("encoder   not in the package"),
     }
-    println!("films     {0}x{0} pixels, latents {1}", preprocessing.film_side, preprocessing.latent);
+    let (side, fit) = (preprocessing.film_side, preprocessing.film_fit.name());
+    println!("films     {side}x{side} pixels ({fit}), latents {}", preprocessing.latent);
     println!("batch     {} in a ciphertext", manifest.films);
     println!(
         "range     latents up to {:.3}, logits up to {:.3}\n",
