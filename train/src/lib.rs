@@ -54,6 +54,7 @@ pub use progress::{Progress, Terminal};
 pub use session::Session;
 pub use sweep::Sweep;
 pub use test_report::{
-    Baseline, FilmPair, LayerRange, TestReport, reconstruct_test_films, test_report, with_intervals,
+    Baseline, FilmPair, LayerRange, Reconstruction, TestReport, reconstruct_test_films, test_reconstruction,
+    test_report, with_intervals,
 };
 pub use vqgan_stage::{VqganFigures, VqganReport, load_vqgan, train_vqgan};

@@ -29,6 +29,9 @@ use crate::{
 const PATCHES: usize = 65_536;
 const ITERATIONS: usize = 12;
 
+/// The columns of `test.csv`.
+const HEAD: &str = "figure,value,low,high\n";
+
 /// The largest pre-activation of one layer on the test films.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LayerRange {
@@ -51,13 +54,32 @@ pub struct Baseline {
     pub psnr: f64,
 }
 
-/// All figures of a run on its test films.
+/// What a VQGAN makes of the test films.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct TestReport {
-    /// Reconstructions of the test films.
+pub struct Reconstruction {
+    /// Its reconstructions.
     pub vqgan: VqganFigures,
     /// k-means on the same films.
     pub baseline: Baseline,
+}
+
+impl Reconstruction {
+    fn rows(&self) -> [(&'static str, Option<f64>); 4] {
+        [
+            ("VQGAN PSNR", Some(self.vqgan.psnr)),
+            ("VQGAN SSIM", self.vqgan.ssim),
+            ("VQGAN codes used", Some(self.vqgan.codes_used)),
+            ("k-means PSNR", Some(self.baseline.psnr)),
+        ]
+    }
+}
+
+/// All figures of a run on its test films.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TestReport {
+    /// The VQGAN.
+    #[serde(flatten)]
+    pub reconstruction: Reconstruction,
     /// Films in the test split.
     pub films: usize,
     /// Metrics of the classifier.
@@ -78,7 +100,7 @@ impl TestReport {
     /// Figure, value, low and high end of its interval, as CSV.
     #[must_use]
     pub fn csv(&self) -> String {
-        let mut text = String::from("figure,value,low,high\n");
+        let mut text = String::from(HEAD);
         let mut row = |name: &str, value: Option<f64>, interval: Option<[f64; 2]>| {
             let cell = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
             let (low, high) = (cell(interval.map(|i| i[0])), cell(interval.map(|i| i[1])));
@@ -97,10 +119,9 @@ impl TestReport {
             row(&format!("{label} AUROC"), class.pair.auroc, interval.auroc);
             row(&format!("{label} F1"), class.pair.f1, interval.f1);
         }
-        row("VQGAN PSNR", Some(self.vqgan.psnr), None);
-        row("VQGAN SSIM", self.vqgan.ssim, None);
-        row("VQGAN codes used", Some(self.vqgan.codes_used), None);
-        row("k-means PSNR", Some(self.baseline.psnr), None);
+        for (name, value) in self.reconstruction.rows() {
+            row(name, value, None);
+        }
         for layer in &self.ranges {
             row(&format!("largest {}", layer.layer), Some(layer.largest), None);
         }
@@ -118,13 +139,31 @@ pub fn test_report(config: &Config, latents: &LatentSet, session: &Session<'_>) 
     let classifier = load_classifier(&session.classifier_model(), &device)?;
     let (classifier_metrics, intervals) = with_intervals(&classifier, latents, Split::Test, config.run.seed)?;
     let ranges = ranges(&classifier, latents, Split::Test)?;
-    let (vqgan, baseline) = reconstruction(config, &session.vqgan_model(), &device)?;
+    let reconstruction = reconstruction(config, &session.vqgan_model(), &device)?;
     let films = latents.indices(Split::Test).len();
-    let report = TestReport { vqgan, baseline, films, classifier: classifier_metrics, intervals, ranges };
-    let json = serde_json::to_string_pretty(&report).unwrap_or_default();
-    write_atomically(&session.dir().join("test.json"), json.as_bytes())?;
-    write_atomically(&session.dir().join("test.csv"), report.csv().as_bytes())?;
+    let report = TestReport { reconstruction, films, classifier: classifier_metrics, intervals, ranges };
+    write(session, &report, &report.csv())?;
     Ok(report)
+}
+
+/// As [`test_report`], of a run that has no classifier yet: its VQGAN alone, in the same files.
+///
+/// # Errors
+///
+/// The VQGAN is missing or does not fit the data, a film cannot be read, or there are no test films.
+pub fn test_reconstruction(config: &Config, session: &Session<'_>) -> Result<Reconstruction> {
+    let report = reconstruction(config, &session.vqgan_model(), &config.run.device()?)?;
+    let cell = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
+    let rows = report.rows().map(|(name, value)| format!("{name},{},,\n", cell(value)));
+    write(session, &report, &(HEAD.to_owned() + &rows.concat()))?;
+    Ok(report)
+}
+
+fn write(session: &Session<'_>, report: &impl Serialize, csv: &str) -> Result<()> {
+    let json = serde_json::to_string_pretty(report).unwrap_or_default();
+    write_atomically(&session.dir().join("test.json"), json.as_bytes())?;
+    write_atomically(&session.dir().join("test.csv"), csv.as_bytes())?;
+    Ok(())
 }
 
 /// Metrics of a classifier on a split, and their 95 % intervals over patients; the draws derive from `seed`.
@@ -187,12 +226,12 @@ fn films_of(dataset: &FilmDataset, split: Split) -> Result<Vec<usize>> {
     }
 }
 
-fn reconstruction(config: &Config, model: &Path, device: &Device) -> Result<(VqganFigures, Baseline)> {
+fn reconstruction(config: &Config, model: &Path, device: &Device) -> Result<Reconstruction> {
     let dataset = Arc::new(FilmDataset::open(&config.data)?);
     let (train, test) = (films_of(&dataset, Split::Train)?, films_of(&dataset, Split::Test)?);
     let films = Films::new(Arc::clone(&dataset));
     let (shape, net) = load_vqgan(model, device)?;
-    let (figures, _) = evaluate_vqgan(&net, true, &films, &test, shape.codes)?;
+    let (vqgan, _) = evaluate_vqgan(&net, true, &films, &test, shape.codes)?;
     let words = learn_words(config, &films, &train, shape.downsampling_factor(), shape.codes)?;
     let side = dataset.side();
     let mut error = 0.0;
@@ -208,7 +247,7 @@ fn reconstruction(config: &Config, model: &Path, device: &Device) -> Result<(Vqg
         side: shape.downsampling_factor(),
         psnr: psnr(error / test.len() as f64),
     };
-    Ok((figures, baseline))
+    Ok(Reconstruction { vqgan, baseline })
 }
 
 /// k-means of patches of training films, about evenly drawn from all of them.

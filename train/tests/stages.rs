@@ -14,8 +14,8 @@ use datasets::{LatentSet, Split};
 use train::{
     Session, TrainError,
     checkpoint::{Checkpoint, Kind},
-    config, encode_latents, evaluate, load_classifier, load_vqgan, test_report, train_classifier,
-    train_vqgan,
+    config, encode_latents, evaluate, load_classifier, load_vqgan, test_reconstruction, test_report,
+    train_classifier, train_vqgan,
 };
 
 mod common;
@@ -118,8 +118,9 @@ fn training_reduces_the_loss_and_leaves_a_complete_run_folder() {
 
     let report = test_report(&config, &latents, &session).unwrap();
     assert_eq!(report.classifier, evaluate(&classifier, &latents, Split::Test).unwrap());
-    assert_eq!((report.baseline.words, report.baseline.side), (16, 2));
-    assert!((15.0..45.0).contains(&report.baseline.psnr), "{:?}", report.baseline);
+    let baseline = &report.reconstruction.baseline;
+    assert_eq!((baseline.words, baseline.side), (16, 2));
+    assert!((15.0..45.0).contains(&baseline.psnr), "{baseline:?}");
     assert_eq!(report.ranges.len(), 4, "LeNet's activations");
     assert!(report.ranges.iter().all(|layer| layer.largest > 0.0 && layer.interval == 6.0));
     let [low, high] = report.intervals.micro.auroc.unwrap();
@@ -127,6 +128,15 @@ fn training_reduces_the_loss_and_leaves_a_complete_run_folder() {
     let csv = fs::read_to_string(folder.path().join("test.csv")).unwrap();
     assert!(csv.contains("macro AUROC,") && csv.contains("k-means PSNR,"), "{csv}");
     assert!(folder.path().join("test.json").exists());
+    let both: serde_json::Value =
+        serde_json::from_slice(&fs::read(folder.path().join("test.json")).unwrap()).unwrap();
+    assert_eq!(both["vqgan"]["psnr"].as_f64(), Some(report.reconstruction.vqgan.psnr));
+
+    // Without a classifier the same of the VQGAN.
+    assert_eq!(test_reconstruction(&config, &session).unwrap(), report.reconstruction);
+    let alone = fs::read_to_string(folder.path().join("test.csv")).unwrap();
+    assert_eq!(alone.lines().count(), 5, "{alone}");
+    assert!(alone.lines().skip(1).all(|line| csv.contains(line)), "{alone}");
 }
 
 /// Everything that changes films, latents and weights on the way, and a break in the middle: the same bits.

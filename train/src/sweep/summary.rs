@@ -168,7 +168,7 @@ impl Summary {
             ("test macro AUROC", |report| report.classifier.macro_.auroc),
             ("test micro AUROC", |report| report.classifier.micro.auroc),
             ("test macro F1", |report| report.classifier.macro_.f1),
-            ("test PSNR", |report| Some(report.vqgan.psnr)),
+            ("test PSNR", |report| Some(report.reconstruction.vqgan.psnr)),
             ("test layers outside their interval", |report| Some(report.outside().len() as f64)),
         ];
         best.test = figures.map(|(name, value)| Figure::over(name, reports.iter().map(value))).to_vec();

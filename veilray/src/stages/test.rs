@@ -5,7 +5,9 @@ use burn::tensor::Device;
 use classifier::metrics::Pair;
 use classifier::{Interval, PairIntervals};
 use datasets::LatentSet;
-use train::{Config, TestReport, encode_latents, load_classifier, test_report};
+use train::{
+    Config, Reconstruction, TestReport, encode_latents, load_classifier, test_reconstruction, test_report,
+};
 
 use super::eval::figure;
 use super::{load_model, ranges};
@@ -22,12 +24,19 @@ use crate::settings;
 pub fn run(context: &Context, arguments: &RunArguments) -> Result<()> {
     let config = configuration(arguments)?;
     let session = context.session(&config.run.dir);
+    let written = session.dir().join("test.json");
+    if !session.classifier_model().exists() {
+        println!("{}", pictures(&test_reconstruction(&config, &session)?).to_text());
+        context.say(&format!("-> {}, test.csv", written.display()));
+        context.say("the run has no classifier yet: `veilray train classifier` trains one");
+        return Ok(());
+    }
     let latents = encode_latents(&config, &session)?;
     let report = test_report(&config, &latents, &session)?;
     for table in tables(&report) {
         println!("{}", table.to_text());
     }
-    context.say(&format!("-> {}, test.csv", session.dir().join("test.json").display()));
+    context.say(&format!("-> {}, test.csv", written.display()));
     exported(context, &config, &latents)
 }
 
@@ -54,13 +63,12 @@ fn exported(context: &Context, config: &Config, latents: &LatentSet) -> Result<(
     Ok(())
 }
 
-/// The tables of a report: reconstruction, metrics, ranges.
-pub fn tables(report: &TestReport) -> Vec<Table> {
+/// The VQGAN beside k-means.
+fn pictures(Reconstruction { vqgan, baseline }: &Reconstruction) -> Table {
     let mut pictures = Table::new(
-        &format!("reconstruction of {} test films", report.vqgan.films),
+        &format!("reconstruction of {} test films", vqgan.films),
         &["codebook", "PSNR", "SSIM", "codes in use"],
     );
-    let (vqgan, baseline) = (&report.vqgan, &report.baseline);
     pictures.rows.push(vec![
         "VQGAN".into(),
         format!("{:.2} dB", vqgan.psnr),
@@ -73,7 +81,11 @@ pub fn tables(report: &TestReport) -> Vec<Table> {
         "-".into(),
         "-".into(),
     ]);
+    pictures
+}
 
+/// The tables of a report: reconstruction, metrics, ranges.
+pub fn tables(report: &TestReport) -> Vec<Table> {
     let intervals = &report.intervals;
     let mut metrics = Table::new(
         &format!(
@@ -107,7 +119,7 @@ pub fn tables(report: &TestReport) -> Vec<Table> {
             format!("{}", layer.interval),
         ]);
     }
-    vec![pictures, metrics, ranges]
+    vec![pictures(&report.reconstruction), metrics, ranges]
 }
 
 fn range(interval: Option<Interval>) -> String {
