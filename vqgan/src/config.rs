@@ -27,7 +27,8 @@ pub struct VqganConfig {
     /// Side of the training films in pixels. The network is convolutional; the side only decides where
     /// attention blocks are placed.
     pub side: usize,
-    /// Channels of the first level (128 in the paper).
+    /// Channels of the first level (128 in the paper). Group norms have gcd(32, width) groups, four channels each at 128. With 16
+    /// or 32 every channel is a group of its own and loses a film's brightness and contrast; 20 and 24 keep five and three together.
     pub width: usize,
     /// Channel multiplier of each level, from the film down to the latent.
     pub multipliers: Vec<usize>,
