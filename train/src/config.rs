@@ -72,6 +72,8 @@ impl RunConfig {
     pub fn device(&self) -> Result<Device> {
         match self.device.as_str() {
             "flex" => Ok(Device::flex()),
+            #[cfg(feature = "ndarray")]
+            "ndarray" => Ok(Device::ndarray()),
             #[cfg(feature = "cuda")]
             "cuda" => Ok(Device::cuda(burn::tensor::DeviceIndex::Default)),
             #[cfg(feature = "wgpu")]
@@ -86,6 +88,7 @@ impl RunConfig {
 fn known_devices() -> String {
     let mut known = vec!["flex"];
     for (present, name) in [
+        (cfg!(feature = "ndarray"), "ndarray"),
         (cfg!(feature = "cuda"), "cuda"),
         (cfg!(feature = "wgpu"), "wgpu"),
         (cfg!(feature = "vulkan"), "vulkan"),
