@@ -101,11 +101,7 @@ impl TestReport {
     #[must_use]
     pub fn csv(&self) -> String {
         let mut text = String::from(HEAD);
-        let mut row = |name: &str, value: Option<f64>, interval: Option<[f64; 2]>| {
-            let cell = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
-            let (low, high) = (cell(interval.map(|i| i[0])), cell(interval.map(|i| i[1])));
-            text.push_str(&format!("{name},{},{low},{high}\n", cell(value)));
-        };
+        let mut row = |name: &str, value, interval| text.push_str(&line(name, value, interval));
         let (m, i) = (&self.classifier, &self.intervals);
         for (name, pair, interval) in
             [("macro", m.macro_, i.macro_), ("micro", m.micro, i.micro), ("weighted", m.weighted, i.weighted)]
@@ -153,10 +149,16 @@ pub fn test_report(config: &Config, latents: &LatentSet, session: &Session<'_>) 
 /// The VQGAN is missing or does not fit the data, a film cannot be read, or there are no test films.
 pub fn test_reconstruction(config: &Config, session: &Session<'_>) -> Result<Reconstruction> {
     let report = reconstruction(config, &session.vqgan_model(), &config.run.device()?)?;
-    let cell = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
-    let rows = report.rows().map(|(name, value)| format!("{name},{},,\n", cell(value)));
+    let rows = report.rows().map(|(name, value)| line(name, value, None));
     write(session, &report, &(HEAD.to_owned() + &rows.concat()))?;
     Ok(report)
+}
+
+/// A line of `test.csv`.
+fn line(name: &str, value: Option<f64>, interval: Option<[f64; 2]>) -> String {
+    let cell = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
+    let [low, high] = [0, 1].map(|end| cell(interval.map(|i| i[end])));
+    format!("{name},{},{low},{high}\n", cell(value))
 }
 
 fn write(session: &Session<'_>, report: &impl Serialize, csv: &str) -> Result<()> {
