@@ -71,6 +71,21 @@ pub struct Preprocessing {
     pub latent_range: f64,
 }
 
+impl Preprocessing {
+    /// Of a network whose latents come from no known encoder and were not calibrated, such as one of random weights: cropped films of
+    /// `film_side` pixels, values from -1 to 1.
+    #[must_use]
+    pub fn unknown(film_side: usize, latent: Shape) -> Self {
+        Self {
+            film_side,
+            film_fit: FilmFit::default(),
+            latent,
+            encoder_digest: String::new(),
+            latent_range: 1.0,
+        }
+    }
+}
+
 /// An HE-ready model: what is computed, how it is packed, and what the numbers mean.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HeModel {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use he_model::zoo::{Architecture, Recipe, random, random_input};
-use he_model::{FilmFit, HeModel, Offsets, PlanOptions, Preprocessing, Ranges, Shape, plan};
+use he_model::{HeModel, Offsets, PlanOptions, Preprocessing, Ranges, Shape, plan};
 use he_protocol::{Card, Package};
 use he_runtime::Circuit;
 
@@ -40,13 +40,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let model = HeModel {
         plan,
         labels: (1..=LABELS).map(|i| format!("finding {i}")).collect(),
-        preprocessing: Preprocessing {
-            film_side: 8 * side,
-            film_fit: FilmFit::default(),
-            latent: input,
-            encoder_digest: String::new(),
-            latent_range: 1.0,
-        },
+        preprocessing: Preprocessing::unknown(8 * side, input),
         ranges,
         graph,
         offsets: Offsets::new(),

@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use he_model::zoo::{Architecture, Recipe, random, random_input};
-use he_model::{FilmFit, HeModel, Offsets, PlanOptions, Preprocessing, Ranges, Shape, plan};
+use he_model::{HeModel, Offsets, PlanOptions, Preprocessing, Ranges, Shape, plan};
 use he_runtime::client::{KeyBundle, decrypt_batch, encrypt_batch};
 use he_runtime::simulate::simulate;
 use he_runtime::{Circuit, Server};
@@ -52,13 +52,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         plan.ring.special_bits.len()
     );
     let labels = (0..14).map(|i| format!("label {i}")).collect();
-    let preprocessing = Preprocessing {
-        film_side: 256,
-        film_fit: FilmFit::default(),
-        latent: input,
-        encoder_digest: String::new(),
-        latent_range: 1.0,
-    };
+    let preprocessing = Preprocessing::unknown(256, input);
     let model = HeModel {
         plan,
         labels,

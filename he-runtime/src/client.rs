@@ -296,9 +296,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use he_model::zoo::{Architecture, Recipe, random, random_input};
-    use he_model::{
-        FilmFit, HeModel, Offsets, PlanOptions, Preprocessing, Ranges, SecurityLevel, Shape, plan,
-    };
+    use he_model::{HeModel, Offsets, PlanOptions, Preprocessing, Ranges, SecurityLevel, Shape, plan};
     use rand::SeedableRng as _;
     use rand_chacha::ChaCha20Rng;
 
@@ -334,13 +332,7 @@ mod tests {
             ..PlanOptions::default()
         };
         let plan = plan(&graph, &options).unwrap();
-        let preprocessing = Preprocessing {
-            film_side: 64,
-            film_fit: FilmFit::default(),
-            latent: input,
-            encoder_digest: String::new(),
-            latent_range: 1.0,
-        };
+        let preprocessing = Preprocessing::unknown(64, input);
         let labels = (0..5).map(|i| format!("label {i}")).collect();
         let model = HeModel {
             plan,

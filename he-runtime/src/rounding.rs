@@ -235,7 +235,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use he_model::zoo::{Architecture, Recipe, random, random_input};
-    use he_model::{FilmFit, PlanOptions, Preprocessing, Ranges, SecurityLevel, Shape, plan};
+    use he_model::{PlanOptions, Preprocessing, Ranges, SecurityLevel, Shape, plan};
 
     use super::*;
 
@@ -253,13 +253,7 @@ mod tests {
         HeModel {
             plan: plan(&graph, &options).unwrap(),
             labels: (0..5).map(|i| format!("label {i}")).collect(),
-            preprocessing: Preprocessing {
-                film_side: 64,
-                film_fit: FilmFit::default(),
-                latent: input,
-                encoder_digest: String::new(),
-                latent_range: 1.0,
-            },
+            preprocessing: Preprocessing::unknown(64, input),
             ranges: Ranges::new(&graph),
             graph,
             offsets: Offsets::new(),

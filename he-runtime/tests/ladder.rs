@@ -8,8 +8,8 @@ use std::sync::atomic::AtomicBool;
 
 use he_model::zoo::{Architecture, Recipe, random, random_input};
 use he_model::{
-    Bias, Conv2d, FilmFit, Graph, GraphLiteral, HeModel, Linear, NodeId, Offsets, Op, PlanOptions,
-    Polynomial, Preprocessing, Ranges, SecurityLevel, Shape, plan,
+    Bias, Conv2d, Graph, GraphLiteral, HeModel, Linear, NodeId, Offsets, Op, PlanOptions, Polynomial,
+    Preprocessing, Ranges, SecurityLevel, Shape, plan,
 };
 use he_runtime::client::{EncryptionKey, KeyBundle, decrypt, decrypt_batch, encrypt, encrypt_batch};
 use he_runtime::simulate::{compare_layers, simulate};
@@ -20,13 +20,7 @@ use rand_chacha::ChaCha20Rng;
 fn model(graph: Graph, options: &PlanOptions) -> HeModel {
     let labels = (0..graph.output_shape().channels).map(|i| format!("label {i}")).collect();
     let latent = graph.input_shape();
-    let preprocessing = Preprocessing {
-        film_side: 64,
-        film_fit: FilmFit::default(),
-        latent,
-        encoder_digest: String::new(),
-        latent_range: 1.0,
-    };
+    let preprocessing = Preprocessing::unknown(64, latent);
     let plan = plan(&graph, options).unwrap();
     HeModel {
         plan,

@@ -6,9 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 
 use he_model::zoo::{Architecture, Recipe, random, random_input};
-use he_model::{
-    FilmFit, HeModel, Layout, Offsets, PlanOptions, Preprocessing, Ranges, SecurityLevel, Shape, plan,
-};
+use he_model::{HeModel, Layout, Offsets, PlanOptions, Preprocessing, Ranges, SecurityLevel, Shape, plan};
 use he_runtime::client::{
     ClientKeys, KeyBundle, compare_layers, decrypt, decrypt_batch, encrypt, encrypt_batch,
 };
@@ -29,13 +27,7 @@ fn model(seed: u64, channels: usize) -> HeModel {
     HeModel {
         plan: plan(&graph, &options).unwrap(),
         labels: vec!["a".into(), "b".into()],
-        preprocessing: Preprocessing {
-            film_side: 64,
-            film_fit: FilmFit::default(),
-            latent: input,
-            encoder_digest: String::new(),
-            latent_range: 1.0,
-        },
+        preprocessing: Preprocessing::unknown(64, input),
         ranges: Ranges::new(&graph),
         graph,
         offsets: Offsets::new(),

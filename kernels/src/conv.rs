@@ -17,6 +17,7 @@ use rayon::prelude::*;
 use crate::{
     columns::Geometry,
     matrix::{View, product},
+    precision::{rounded, rounds, widened},
     route::{Cpu, CpuTensor, CpuTraining, Place, dims, from_values, place, tracked},
 };
 
@@ -64,7 +65,7 @@ impl Window {
     }
 }
 
-/// 2D convolution (cross-correlation, as in every framework).
+/// 2D convolution (cross-correlation, as in every framework), its products of the type that [`crate::Products`] says.
 ///
 /// # Shapes
 ///
@@ -82,6 +83,13 @@ pub fn conv2d(x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>, window: 
         weight.dims(),
         window.groups
     );
+    if rounds(&x) {
+        let y = widened(module::conv2d(rounded(x), rounded(weight), None, window.options()));
+        return match bias {
+            Some(bias) => y + bias.reshape([1, out, 1, 1]),
+            None => y,
+        };
+    }
     match (place(&x), place(&weight)) {
         (Place::Plain(x), Place::Plain(w)) => {
             let bias = bias.as_ref().map(place);

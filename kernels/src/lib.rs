@@ -14,10 +14,12 @@
 //! | [`batch_norm`] | batch normalisation in training |
 //! | [`polynomial`] | `c + b x + a x^2` with trained coefficients |
 //! | [`range`] | how far values lie outside an interval |
+//! | [`precision`] | products in bf16, on devices that are faster at them |
 //!
 //! Invariants:
 //!
-//! - Each function computes what Burn's own operation computes, up to rounding; tests compare both directions.
+//! - Each function computes what Burn's own operation computes, up to rounding (to bf16 where [`Products`] says so); tests compare
+//!   both directions.
 //! - On a device other than the CPU (`flex`), or for another type than f32, Burn's own operation runs instead.
 //! - Sums are taken in an order that does not depend on threads, so results repeat bit for bit.
 
@@ -25,6 +27,7 @@ pub mod batch_norm;
 pub mod conv;
 pub mod norm;
 pub mod polynomial;
+pub mod precision;
 pub mod range;
 
 mod columns;
@@ -36,4 +39,5 @@ pub use batch_norm::batch_norm_train;
 pub use conv::{Window, conv2d};
 pub use norm::group_norm_swish;
 pub use polynomial::square_polynomial;
+pub use precision::{Products, matmul};
 pub use range::{Excess, outside};

@@ -11,14 +11,11 @@ mod batches;
 mod examples;
 mod figures;
 mod measure;
+mod pass;
 mod start;
 
-use burn::{
-    module::Module,
-    optim::{GradientsAccumulator, GradientsParams},
-    tensor::Tensor,
-};
-use classifier::{Classifier, ClassifierConfig, Metrics, masked_bce};
+use burn::{module::Module, optim::GradientsAccumulator};
+use classifier::{Classifier, ClassifierConfig, Metrics};
 use datasets::{LatentSet, Split};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -36,10 +33,12 @@ use crate::{
     state::{apply, collect, seeded},
     targets::{Auxiliary, Teachers, judged},
     tensorboard::EventWriter,
+    workers::{Workers, remember, replica},
 };
-use batches::{Batch, Changes, positive_weights, share_of_labels};
+use batches::{Batch, Changes, positive_weights};
 use figures::{StepFigures, Sums};
 use measure::{all_logits, metrics_of};
+use pass::Pass;
 use start::{FixedStatistics, start_from};
 
 pub(crate) use examples::{Example, answers};
@@ -100,9 +99,13 @@ pub fn train_classifier(
 
     let folder = session.classifier_dir();
     let last = folder.join("last.safetensors");
-    let device = config.run.device()?.autodiff();
+    let workers = Workers::new(&config.run, settings.accumulate, session.progress())?;
+    let device = workers.main().clone();
     let auxiliary = settings.auxiliary.as_ref().map(|a| Auxiliary::read(a, latents, &train)).transpose()?;
-    let teachers = settings.distill.as_ref().map(|d| Teachers::load(d, latents, &device)).transpose()?;
+    let teachers =
+        settings.distill.iter().flat_map(|d| workers.devices().iter().map(move |device| (d, device)));
+    let teachers =
+        teachers.map(|(d, device)| Teachers::load(d, latents, device)).collect::<Result<Vec<_>>>()?;
     let mut parts = vec![
         ("run.seed", json!(config.run.seed)),
         ("data", json!(latents.data_digest)),
@@ -111,7 +114,8 @@ pub fn train_classifier(
         ("classifier.train", json!(settings)),
     ];
     parts.extend(auxiliary.as_ref().map(|a| ("attributes", json!(a.digest()))));
-    parts.extend(teachers.as_ref().map(|t| ("teachers", json!(t.digests()))));
+    parts.extend(teachers.first().map(|t| ("teachers", json!(t.digests()))));
+    parts.extend((!config.run.precision.is_f32()).then(|| ("run.precision", json!(config.run.precision))));
     let fingerprint = fingerprint(&parts);
     let seed = derived_seed(config.run.seed, "classifier weights", 0);
     // Logits of attributes exist while training lasts.
@@ -183,47 +187,40 @@ pub fn train_classifier(
             let films = parts.iter().map(names).collect::<Vec<Vec<String>>>();
             broken.on("classifier training", progress.step + 1, &films, &folder)
         };
+        let pass = Pass {
+            settings,
+            latents,
+            step: &examples,
+            labels: model.labels,
+            positive_weights: positive_weights.as_deref(),
+            auxiliary: auxiliary.as_ref(),
+        };
         let (mut gradients, mut figures) = (GradientsAccumulator::new(), StepFigures::default());
-        for (part, &of_part) in parts.iter().enumerate() {
-            let batch = match &changes {
-                Some(changes) => changes.batch(latents, of_part, epoch, &device),
-                None => {
-                    let films = of_part.iter().map(|example| example.film).collect::<Vec<_>>();
-                    Batch::new(latents, &films, &device)
-                }
-            };
-            let (all, ranges) = net.forward_watched(batch.latents.clone());
-            let logits = all.clone().narrow(1, 0, model.labels);
-            let weights = positive_weights.as_ref().map(|w| Tensor::<1>::from_floats(w.as_slice(), &device));
-            let mut loss = masked_bce(logits.clone(), batch.targets, batch.known.clone(), weights);
-            if let Some(teachers) = &teachers {
-                loss = teachers.mix(loss, logits, batch.known, &batch.latents.inner());
-            }
-            if let Some(auxiliary) = &auxiliary {
-                let attributes = all.narrow(1, model.labels, trained.labels - model.labels);
-                loss = loss + auxiliary.loss(attributes, of_part);
-            }
-            let value = f64::from(loss.clone().into_scalar::<f32>());
-            let [penalty, peaks] =
-                [&ranges.penalty, &ranges.peaks].map(|t| f64::from(t.clone().into_scalar::<f32>()));
-            let largest = ranges.largest.inner().into_data().iter::<f32>().map(f64::from).collect::<Vec<_>>();
-            if !(value + penalty + peaks).is_finite() {
-                let first = largest.iter().position(|l| !l.is_finite()).and_then(|i| ranges.names.get(i));
-                // Every activation saw numbers: what comes after the last of them is the head.
-                let layer = first.cloned().unwrap_or_else(|| "head".to_owned());
-                return Err(stop(Broken::loss(value + penalty + peaks, Some(layer), part)));
-            }
-            // The loss is a mean over known labels, the penalties are means over films.
-            let share =
-                (share_of_labels(latents, of_part, &examples), of_part.len() as f64 / examples.len() as f64);
-            let mut loss =
-                loss.mul_scalar(share.0) + ranges.penalty.mul_scalar(settings.range_penalty * share.1);
-            if settings.peak_penalty > 0.0 {
-                loss = loss + ranges.peaks.mul_scalar(settings.peak_penalty * share.1);
-            }
-            gradients.accumulate(&net, GradientsParams::from_grads(loss.backward(), &net));
-            figures.add([share.0 * value, share.1 * penalty, share.1 * peaks], &ranges.names, &largest);
-        }
+        let mut remembered = Vec::with_capacity(parts.len());
+        workers
+            .each(
+                parts.len(),
+                |_, device| (replica(&net, device), device.clone()),
+                |part, (net, device)| {
+                    let batch = match &changes {
+                        Some(changes) => changes.batch(latents, parts[part], epoch, &device),
+                        None => {
+                            let films = parts[part].iter().map(|example| example.film).collect::<Vec<_>>();
+                            Batch::new(latents, &films, &device)
+                        }
+                    };
+                    pass.run(part, parts[part], batch, &net, teachers.get(workers.of(part)))
+                },
+                |_, passed| {
+                    let passed = passed?;
+                    gradients.accumulate(&net, passed.gradients.to_device(workers.main(), &net));
+                    figures.add(passed.losses, &passed.layers, &passed.largest);
+                    remembered.push(passed.statistics);
+                    Ok(())
+                },
+            )
+            .map_err(stop)?;
+        net = remember(net, remembered, workers.main());
         let rate = settings.learning_rate * settings.schedule.factor(progress.step, total);
         let (next, norm) = optimizer
             .step_with(net, gradients.grads(), rate)

@@ -18,7 +18,13 @@ use vqgan::{
     perceptual::SMALLEST_SIDE,
 };
 
-use crate::{Result, TrainError, average::AverageConfig, optimizer::AdamConfig, schedule::Schedule};
+use crate::{
+    Result, TrainError,
+    average::AverageConfig,
+    devices::{DeviceNames, Precision},
+    optimizer::AdamConfig,
+    schedule::Schedule,
+};
 
 pub use read::{parse, read, section};
 
@@ -54,50 +60,24 @@ pub struct RunConfig {
     /// Every random choice derives from this number.
     #[serde(default)]
     pub seed: u64,
-    /// `flex` (the CPU); other devices need a build with their feature.
-    #[serde(default = "flex")]
-    pub device: String,
-}
-
-fn flex() -> String {
-    "flex".to_owned()
+    /// `flex` (the CPU); other devices need a build with their feature. A list of several shares a step's batches out among them,
+    /// see [`crate::workers`].
+    #[serde(default)]
+    pub device: DeviceNames,
+    /// The type of the products of training. f32.
+    #[serde(default, skip_serializing_if = "Precision::is_f32")]
+    pub precision: Precision,
 }
 
 impl RunConfig {
-    /// The device that [`RunConfig::device`] names.
+    /// The first of the devices that [`RunConfig::device`] names: where what is done once is done.
     ///
     /// # Errors
     ///
-    /// This build does not have it.
+    /// As [`DeviceNames::open`].
     pub fn device(&self) -> Result<Device> {
-        match self.device.as_str() {
-            "flex" => Ok(Device::flex()),
-            #[cfg(feature = "ndarray")]
-            "ndarray" => Ok(Device::ndarray()),
-            #[cfg(feature = "cuda")]
-            "cuda" => Ok(Device::cuda(burn::tensor::DeviceIndex::Default)),
-            #[cfg(feature = "wgpu")]
-            "wgpu" => Ok(Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)),
-            #[cfg(feature = "vulkan")]
-            "vulkan" => Ok(Device::vulkan(burn::tensor::DeviceKind::DefaultDevice)),
-            other => Err(TrainError::Device { found: other.to_owned(), known: known_devices() }),
-        }
+        Ok(self.device.open()?.swap_remove(0))
     }
-}
-
-fn known_devices() -> String {
-    let mut known = vec!["flex"];
-    for (present, name) in [
-        (cfg!(feature = "ndarray"), "ndarray"),
-        (cfg!(feature = "cuda"), "cuda"),
-        (cfg!(feature = "wgpu"), "wgpu"),
-        (cfg!(feature = "vulkan"), "vulkan"),
-    ] {
-        if present {
-            known.push(name);
-        }
-    }
-    known.join(", ")
 }
 
 /// The VQGAN: shape and training.
@@ -119,7 +99,7 @@ pub struct VqganTraining {
     /// Films a step, or in each part of one, see `accumulate`.
     pub batch: usize,
     /// Batches whose gradients are added up before the optimizer takes a step. Memory is that of one batch, the step that
-    /// of `batch * accumulate` films. 1.
+    /// of `batch * accumulate` films. Several devices take one batch each at a time. 1.
     #[serde(default = "one_batch", skip_serializing_if = "is_one_batch")]
     pub accumulate: usize,
     /// Learning rate (4.5e-6 x batch in the paper).
@@ -240,7 +220,8 @@ pub struct ClassifierTraining {
     pub epochs: u64,
     /// Films a step (128 in the paper), or in each part of one, see `accumulate`.
     pub batch: usize,
-    /// As `vqgan.train.accumulate`; each batch is normalised by its own statistics, as batch norms do. 1.
+    /// As `vqgan.train.accumulate`; each batch is normalised by its own statistics, as batch norms do, and the running ones take
+    /// the mean of the batches'. 1.
     #[serde(default = "one_batch", skip_serializing_if = "is_one_batch")]
     pub accumulate: usize,
     /// Learning rate (2e-4 in the paper).
@@ -397,7 +378,7 @@ impl Config {
     pub fn validate(&self) -> Result<()> {
         self.data.check()?;
         self.vqgan.model.validate()?;
-        self.run.device()?;
+        self.run.precision.check(&self.run.device()?)?;
         let positive = |field: &'static str, value: f64| {
             if value > 0.0 && value.is_finite() {
                 return Ok(());

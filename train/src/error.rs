@@ -141,6 +141,18 @@ pub enum TrainError {
         /// What there is.
         known: String,
     },
+    /// A device that this machine does not have.
+    #[error(
+        "run.device names {name:?}, but this machine has {found} devices of {kind}, counted from 0: name one that there is, or flex for the CPU"
+    )]
+    NoDevice {
+        /// What was asked for.
+        name: String,
+        /// Its kind.
+        kind: String,
+        /// How many of them there are.
+        found: usize,
+    },
     /// The operating system refused something.
     #[error("{file}: could not {action}: {source}{advice}", file = file.display(), advice = datasets::advice_on_space(source))]
     Io {

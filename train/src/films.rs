@@ -150,15 +150,19 @@ impl Batches {
         Ok(Some((indices, tensor)))
     }
 
-    /// The next so many batches together; `None` after the last.
+    /// The next so many batches together, each on its device; `None` after the last.
     ///
     /// # Errors
     ///
     /// A film cannot be read.
-    pub fn next_parts(&self, parts: usize, device: &Device) -> Result<Option<Parts>> {
+    pub fn next_parts<'a>(
+        &self,
+        parts: usize,
+        device: impl Fn(usize) -> &'a Device,
+    ) -> Result<Option<Parts>> {
         let mut together = Parts::default();
-        for _ in 0..parts {
-            let Some((indices, tensor)) = self.next(device)? else { return Ok(None) };
+        for part in 0..parts {
+            let Some((indices, tensor)) = self.next(device(part))? else { return Ok(None) };
             together.0.push(indices);
             together.1.push(tensor);
         }

@@ -10,18 +10,21 @@
 //! | [`train_classifier`] | latents | `classifier/model.safetensors` |
 //! | [`evaluate`] | latents, the classifier | figures |
 //! | [`test_report()`] | test films, both networks | `test.json`, `test.csv` |
+//! | [`test_reconstruction`] | test films, the VQGAN | `vqgan/test.json`, `vqgan/test.csv` |
 //! | [`Sweep::run`] | everything above, many times | a run folder each, `sweep.csv`, `sweep.json` |
 //!
 //! Invariants:
 //!
 //! - Every random choice derives from the run's seed and the step: an interrupted and resumed run
 //!   computes the weights of an uninterrupted one, bit for bit on the CPU.
+//! - A step is the same on any number of devices: its batches are shared out, and their gradients added up in order.
 //! - Weights are kept by validation films; test films are looked at by [`evaluate`] alone.
 //! - A file is whole or absent ([`files`]); a checkpoint says what it is and is checked when read ([`checkpoint`]).
 
 pub mod average;
 pub mod checkpoint;
 pub mod config;
+pub mod devices;
 pub mod files;
 pub mod films;
 pub mod history;
@@ -43,6 +46,7 @@ mod session;
 mod targets;
 mod test_report;
 mod vqgan_stage;
+mod workers;
 
 pub use classifier_stage::{
     ClassifierReport, LoadedClassifier, evaluate, load_classifier, logits, train_classifier,

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::{
     Config, Result, TrainError, checkpoint::Checkpoint, files::write_atomically, progress::Progress,
@@ -104,26 +104,43 @@ pub(crate) fn check_same_run(file: &Path, checkpoint: &Checkpoint, fingerprint: 
     if found == fingerprint {
         return Ok(());
     }
-    let difference = fingerprint
-        .as_object()
-        .into_iter()
-        .flatten()
-        .find(|(name, value)| found.get(name.as_str()) != Some(value))
-        .map_or_else(
-            || "an unknown section".to_owned(),
-            |(name, value)| first_difference(name, found.get(name), value),
-        );
+    let difference = first_difference("", found, fingerprint);
     Err(TrainError::OtherRun { file: file.into(), difference })
 }
 
-/// The path and values of the first difference between two JSON trees.
-fn first_difference(path: &str, found: Option<&Value>, expected: &Value) -> String {
-    if let (Some(Value::Object(found)), Value::Object(expected)) = (found, expected)
-        && let Some((key, value)) =
-            expected.iter().find(|(key, value)| found.get(key.as_str()) != Some(value))
-    {
-        return first_difference(&format!("{path}.{key}"), found.get(key), value);
+/// The path and values of the first difference between two JSON trees that differ; what one of them lacks is null.
+fn first_difference(path: &str, found: &Value, expected: &Value) -> String {
+    if let (Value::Object(old), Value::Object(new)) = (found, expected) {
+        let absent = Value::Null;
+        let differs = |key: &&String| old.get(*key) != new.get(*key);
+        if let Some(key) = new.keys().chain(old.keys()).find(differs) {
+            let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+            let value = |tree: &serde_json::Map<String, Value>| tree.get(key).unwrap_or(&absent).clone();
+            return first_difference(&path, &value(old), &value(new));
+        }
     }
-    let null = json!(null);
-    format!("{path} was {}, now {expected}", found.unwrap_or(&null))
+    let path = if path.is_empty() { "what it was made from" } else { path };
+    format!("{path} was {found}, now {expected}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_first_difference_is_named_whichever_side_lacks_it() {
+        let (a, b) = (
+            json!({ "seed": 1, "net": { "width": 4, "se": true } }),
+            json!({ "seed": 1, "net": { "width": 4 } }),
+        );
+        assert_eq!(first_difference("", &a, &b), "net.se was true, now null");
+        assert_eq!(first_difference("", &b, &a), "net.se was null, now true");
+        assert_eq!(
+            first_difference("", &json!(null), &b),
+            format!("what it was made from was null, now {b}")
+        );
+        let other = json!({ "seed": 1, "net": { "width": 8 } });
+        assert_eq!(first_difference("", &b, &other), "net.width was 4, now 8");
+    }
 }

@@ -178,7 +178,8 @@ fn run_member(
 /// Whether two runs train the same VQGAN on the same films, bit for bit.
 fn same_vqgan(a: &Member, b: &Member) -> bool {
     let (a, b) = (&a.config, &b.config);
-    a.run.seed == b.run.seed && a.run.device == b.run.device && a.data == b.data && a.vqgan == b.vqgan
+    let run = |of: &Config| (of.run.seed, of.run.device.clone(), of.run.precision);
+    run(a) == run(b) && a.data == b.data && a.vqgan == b.vqgan
 }
 
 /// Members in the order of their groups' first members.

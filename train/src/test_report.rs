@@ -138,11 +138,11 @@ pub fn test_report(config: &Config, latents: &LatentSet, session: &Session<'_>) 
     let reconstruction = reconstruction(config, &session.vqgan_model(), &device)?;
     let films = latents.indices(Split::Test).len();
     let report = TestReport { reconstruction, films, classifier: classifier_metrics, intervals, ranges };
-    write(session, &report, &report.csv())?;
+    write(session.dir(), &report, &report.csv())?;
     Ok(report)
 }
 
-/// As [`test_report`], of a run that has no classifier yet: its VQGAN alone, in the same files.
+/// As [`test_report`], of a run that has no classifier yet: its VQGAN alone, in files of the same names in the VQGAN's folder.
 ///
 /// # Errors
 ///
@@ -150,7 +150,7 @@ pub fn test_report(config: &Config, latents: &LatentSet, session: &Session<'_>) 
 pub fn test_reconstruction(config: &Config, session: &Session<'_>) -> Result<Reconstruction> {
     let report = reconstruction(config, &session.vqgan_model(), &config.run.device()?)?;
     let rows = report.rows().map(|(name, value)| line(name, value, None));
-    write(session, &report, &(HEAD.to_owned() + &rows.concat()))?;
+    write(&session.vqgan_dir(), &report, &(HEAD.to_owned() + &rows.concat()))?;
     Ok(report)
 }
 
@@ -161,10 +161,10 @@ fn line(name: &str, value: Option<f64>, interval: Option<[f64; 2]>) -> String {
     format!("{name},{},{low},{high}\n", cell(value))
 }
 
-fn write(session: &Session<'_>, report: &impl Serialize, csv: &str) -> Result<()> {
+fn write(folder: &Path, report: &impl Serialize, csv: &str) -> Result<()> {
     let json = serde_json::to_string_pretty(report).unwrap_or_default();
-    write_atomically(&session.dir().join("test.json"), json.as_bytes())?;
-    write_atomically(&session.dir().join("test.csv"), csv.as_bytes())?;
+    write_atomically(&folder.join("test.json"), json.as_bytes())?;
+    write_atomically(&folder.join("test.csv"), csv.as_bytes())?;
     Ok(())
 }
 

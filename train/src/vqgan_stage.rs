@@ -31,6 +31,7 @@ use crate::{
     session::{check_same_run, fingerprint},
     state::{apply, collect, seeded},
     tensorboard::EventWriter,
+    workers::Workers,
 };
 use step::Trainer;
 
@@ -85,15 +86,17 @@ pub fn train_vqgan(config: &Config, session: &Session<'_>) -> Result<VqganReport
     let settings = &config.vqgan.train;
     let folder = session.vqgan_dir();
     let last = folder.join("last.safetensors");
-    let device = config.run.device()?.autodiff();
-    let perceptual =
-        settings.perceptual.as_ref().map(|p| perceptual::Loaded::read(p, &device)).transpose()?;
+    let workers = Workers::new(&config.run, settings.accumulate, session.progress())?;
+    let device = workers.main().clone();
+    let perceptual = settings.perceptual.iter().flat_map(|p| workers.devices().iter().map(move |d| (p, d)));
+    let perceptual = perceptual.map(|(p, d)| perceptual::Loaded::read(p, d)).collect::<Result<Vec<_>>>()?;
     let mut parts = vec![
         ("run.seed", json!(config.run.seed)),
         ("data", json!(dataset.digest())),
         ("vqgan", json!(config.vqgan)),
     ];
-    parts.extend(perceptual.as_ref().map(|perceptual| ("perceptual weights", json!(perceptual.digest))));
+    parts.extend(perceptual.first().map(|perceptual| ("perceptual weights", json!(perceptual.digest))));
+    parts.extend((!config.run.precision.is_f32()).then(|| ("run.precision", json!(config.run.precision))));
     let fingerprint = fingerprint(&parts);
     let mut average = settings.average.map(Average::new);
     let (mut trainer, mut progress) = match Checkpoint::load(&last, Kind::Vqgan) {
@@ -132,7 +135,7 @@ pub fn train_vqgan(config: &Config, session: &Session<'_>) -> Result<VqganReport
     let earlier = progress.seconds;
     let mut averages = step::Averages::default();
 
-    while let Some((indices, parts)) = batches.next_parts(parts_per_step, &device)? {
+    while let Some((indices, parts)) = batches.next_parts(parts_per_step, |part| workers.device_of(part))? {
         let step = progress.step;
         if trainer.codebook_is_due(step) {
             trainer.start_codebook(&films, &train, config.run.seed)?;
@@ -141,7 +144,7 @@ pub fn train_vqgan(config: &Config, session: &Session<'_>) -> Result<VqganReport
             }
             listener.note("codebook started from the encoder's outputs");
         }
-        let losses = trainer.step(&parts, step, config.run.seed).map_err(|broken| {
+        let losses = trainer.step(&parts, step, config.run.seed, &workers).map_err(|broken| {
             let names = indices.iter().map(|part| films.names(part)).collect::<Vec<_>>();
             broken.on("VQGAN training", step + 1, &names, &folder)
         })?;

@@ -132,9 +132,10 @@ fn training_reduces_the_loss_and_leaves_a_complete_run_folder() {
         serde_json::from_slice(&fs::read(folder.path().join("test.json")).unwrap()).unwrap();
     assert_eq!(both["vqgan"]["psnr"].as_f64(), Some(report.reconstruction.vqgan.psnr));
 
-    // Without a classifier the same of the VQGAN.
+    // Without a classifier the same of the VQGAN, beside it: the report of both stays.
     assert_eq!(test_reconstruction(&config, &session).unwrap(), report.reconstruction);
-    let alone = fs::read_to_string(folder.path().join("test.csv")).unwrap();
+    assert_eq!(fs::read_to_string(folder.path().join("test.csv")).unwrap(), csv);
+    let alone = fs::read_to_string(folder.path().join("vqgan/test.csv")).unwrap();
     assert_eq!(alone.lines().count(), 5, "{alone}");
     assert!(alone.lines().skip(1).all(|line| csv.contains(line)), "{alone}");
 }

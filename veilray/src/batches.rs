@@ -228,9 +228,7 @@ fn short(digest: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use he_model::zoo::{self, Recipe};
-    use he_model::{
-        FilmFit, HeModel, Offsets, PlanOptions, Preprocessing, Ranges, SecurityLevel, Shape, plan,
-    };
+    use he_model::{HeModel, Offsets, PlanOptions, Preprocessing, Ranges, SecurityLevel, Shape, plan};
     use he_runtime::Circuit;
 
     use super::*;
@@ -250,13 +248,7 @@ mod tests {
         let model = HeModel {
             plan: plan(&graph, &options).unwrap(),
             labels: vec!["a".into(), "b".into()],
-            preprocessing: Preprocessing {
-                film_side: 64,
-                film_fit: FilmFit::default(),
-                latent: input,
-                encoder_digest: String::new(),
-                latent_range: 1.0,
-            },
+            preprocessing: Preprocessing::unknown(64, input),
             ranges: Ranges::new(&graph),
             graph,
             offsets: Offsets::new(),

@@ -20,7 +20,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("kernels", &[]),
     ("vqgan", &["kernels"]),
     ("classifier", &["kernels"]),
-    ("train", &["classifier", "datasets", "vqgan"]),
+    ("train", &["classifier", "datasets", "kernels", "vqgan"]),
     ("he-export", &["classifier", "he-model"]),
     (
         "veilray",

@@ -12,7 +12,7 @@ use burn::{
     },
     tensor::{Device, Tensor, activation},
 };
-use kernels::Window;
+use kernels::{Window, matmul};
 
 /// Told the name of each layer and what it gave, in the order in which layers run.
 pub type See<'a> = &'a mut dyn FnMut(&dyn std::fmt::Display, &Tensor<4>);
@@ -130,8 +130,8 @@ impl AttnBlock {
         let k = cells(convolve(&self.k, h.clone()));
         let v = cells(convolve(&self.v, h));
         let scale = (channels as f64).powf(-0.5);
-        let weights = activation::softmax(q.matmul(k).mul_scalar(scale), 2);
-        let h = v.matmul(weights.swap_dims(1, 2)).reshape([batch, channels, height, width]);
+        let weights = activation::softmax(matmul(q, k).mul_scalar(scale), 2);
+        let h = matmul(v, weights.swap_dims(1, 2)).reshape([batch, channels, height, width]);
         x + convolve(&self.proj_out, h)
     }
 }

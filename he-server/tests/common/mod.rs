@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use he_client::{Clinic, Connection, Options, Vault};
 use he_model::zoo::{Architecture, Recipe, random, random_input};
-use he_model::{FilmFit, HeModel, Offsets, PlanOptions, Preprocessing, Ranges, SecurityLevel, Shape, plan};
+use he_model::{HeModel, Offsets, PlanOptions, Preprocessing, Ranges, SecurityLevel, Shape, plan};
 use he_protocol::{Card, Name, Package};
 use he_server::tokens::Tokens;
 
@@ -47,13 +47,7 @@ pub fn model_for(seed: u64, films: usize) -> HeModel {
     HeModel {
         plan: plan(&graph, &options).unwrap(),
         labels: vec!["effusion".into(), "nodule".into()],
-        preprocessing: Preprocessing {
-            film_side: 64,
-            film_fit: FilmFit::default(),
-            latent: input,
-            encoder_digest: String::new(),
-            latent_range: 1.0,
-        },
+        preprocessing: Preprocessing::unknown(64, input),
         ranges,
         graph,
         offsets: Offsets::new(),

@@ -21,6 +21,7 @@ use crate::{
     optimizer::Adam,
     sampler::derived_seed,
     state::{apply, seeded},
+    workers::{Workers, remember, replica, statistics},
 };
 
 /// The discriminator and what trains it.
@@ -38,8 +39,8 @@ pub(super) struct Trainer {
     pub usage: CodeUsage,
     /// Codes as moving averages, once the codebook has started, where the configuration asks for them.
     pub code_average: Option<CodeAverage>,
-    /// The perceptual distance, where the configuration asks for it.
-    pub perceptual: Option<Loaded>,
+    /// The perceptual distance on each device, where the configuration asks for it.
+    pub perceptual: Vec<Loaded>,
     config: VqganTraining,
     channels: usize,
     codes: usize,
@@ -97,7 +98,7 @@ impl Trainer {
             discriminator,
             usage: CodeUsage::new(config.vqgan.model.codes),
             code_average: None,
-            perceptual: None,
+            perceptual: Vec::new(),
             channels: config.vqgan.model.latent_channels,
             codes: config.vqgan.model.codes,
             config: settings,
@@ -181,21 +182,48 @@ impl Trainer {
         self.discriminator.as_ref().map_or(0, |player| player.optimizer.steps())
     }
 
-    /// One step on a batch, or on several whose gradients are added up.
-    pub fn step(&mut self, parts: &[Tensor<4>], step: u64, seed: u64) -> std::result::Result<Losses, Broken> {
+    /// One step on a batch, or on several whose gradients are added up; each lies on the device of its worker.
+    pub fn step(
+        &mut self,
+        parts: &[Tensor<4>],
+        step: u64,
+        seed: u64,
+        workers: &Workers,
+    ) -> std::result::Result<Losses, Broken> {
         let rate = self.config.learning_rate * self.config.schedule.factor(step, self.config.steps);
         let films = parts.iter().map(|x| x.dims()[0]).sum::<usize>() as f64;
+        let share = |part: usize| parts[part].dims()[0] as f64 / films;
+        let playing = self.discriminator.as_ref().filter(|player| step >= player.config.start);
         let mut losses = Losses::default();
         let mut gradients = GradientsAccumulator::new();
         let mut seen = Vec::with_capacity(parts.len());
-        for (part, x) in parts.iter().enumerate() {
-            let share = x.dims()[0] as f64 / films;
-            let (loss, of_part, outcome) = self.part(x, step, part)?;
-            let loss = if parts.len() > 1 { loss.mul_scalar(share) } else { loss };
-            gradients.accumulate(&self.net, GradientsParams::from_grads(loss.backward(), &self.net));
-            losses.add(&of_part, share);
-            seen.push(outcome);
-        }
+        let mut remembered = Vec::with_capacity(parts.len());
+        workers.each(
+            parts.len(),
+            |_, device| (replica(&self.net, device), playing.map(|player| replica(&player.net, device))),
+            |part, (net, player)| {
+                let game = playing.zip(player.as_ref()).map(|(player, net)| (&player.config, net));
+                let pass = Pass {
+                    config: &self.config,
+                    net: &net,
+                    game,
+                    perceptual: self.perceptual.get(workers.of(part)),
+                    quantise: self.quantises(step),
+                };
+                let (loss, losses, outcome) = pass.run(&parts[part], part)?;
+                let loss = if parts.len() > 1 { loss.mul_scalar(share(part)) } else { loss };
+                let gradients = GradientsParams::from_grads(loss.backward(), &net);
+                Ok((gradients, losses, outcome, player.as_ref().map(statistics)))
+            },
+            |part, result: std::result::Result<_, Broken>| {
+                let (of_part, figures, outcome, statistics) = result?;
+                gradients.accumulate(&self.net, of_part.to_device(workers.main(), &self.net));
+                losses.add(&figures, share(part));
+                remembered.extend(statistics.map(|statistics| (share(part), statistics)));
+                seen.push(outcome);
+                Ok(())
+            },
+        )?;
         let (net, norm) = self
             .optimizer
             .step_with(self.net.clone(), gradients.grads(), rate)
@@ -204,88 +232,15 @@ impl Trainer {
         losses.gradient_norm = norm;
 
         if let Some(player) = self.discriminator.as_mut().filter(|player| step >= player.config.start) {
+            player.net = remember(player.net.clone(), remembered, workers.main());
             let rate = player.config.learning_rate.map_or(rate, |own| own * rate / self.config.learning_rate);
-            losses.discriminator = player.step(parts, &seen, rate)?;
+            losses.discriminator = player.step(parts, &seen, rate, workers)?;
         }
         self.tend_codebook(&seen, step, seed);
         if seen.iter().all(|outcome| outcome.indices.is_some()) {
             losses.perplexity = self.usage.perplexity();
         }
         Ok(losses)
-    }
-
-    /// The loss of one part of a step, before its backward pass.
-    fn part(
-        &self,
-        x: &Tensor<4>,
-        step: u64,
-        part: usize,
-    ) -> std::result::Result<(Tensor<1>, Losses, Outcome), Broken> {
-        let out = self.net.reconstruct(x.clone(), self.quantises(step));
-        let mut losses = Losses {
-            reconstruction: f64::NAN,
-            perceptual: f64::NAN,
-            codebook: scalar(&out.codebook_loss),
-            commitment: scalar(&out.commitment_loss),
-            generator: f64::NAN,
-            discriminator: f64::NAN,
-            adaptive_weight: f64::NAN,
-            gradient_norm: f64::NAN,
-            perplexity: f64::NAN,
-        };
-        // The distance of a film and its reconstruction, and its two terms.
-        let distance = |film: Tensor<4>| {
-            let pixels = self.config.reconstruction.forward(x.clone(), film.clone());
-            let Some(perceptual) = &self.perceptual else { return (pixels.clone(), pixels, None) };
-            let features = perceptual.forward(x.clone(), film);
-            let sum = pixels.clone() + features.clone().mul_scalar(perceptual.weight());
-            (sum, pixels, Some(features))
-        };
-        let mut take = |pixels: &Tensor<1>, features: &Option<Tensor<1>>| {
-            losses.reconstruction = scalar(pixels);
-            losses.perceptual = features.as_ref().map_or(f64::NAN, scalar);
-        };
-        let playing = self.discriminator.as_ref().filter(|player| step >= player.config.start);
-        let film = out.film.clone();
-        let loss = match playing {
-            None => {
-                let (loss, pixels, features) = distance(film);
-                take(&pixels, &features);
-                loss
-            }
-            Some(player) => {
-                let (_, towards_film) = gradient_at(&film, |film| {
-                    let (loss, pixels, features) = distance(film);
-                    take(&pixels, &features);
-                    loss
-                });
-                let (generator, towards_real) =
-                    gradient_at(&film, |film| player.config.loss.generator(player.net.forward(film)));
-                let weight =
-                    adaptive_weight(&out.features, &self.net.last_layer(), &towards_film, &towards_real);
-                (losses.generator, losses.adaptive_weight) = (generator, weight);
-                let gradient = towards_film + towards_real.mul_scalar(weight * player.config.weight);
-                with_gradient(film, gradient)
-            }
-        };
-        let game = if playing.is_some() { losses.generator } else { 0.0 };
-        let features = if self.perceptual.is_some() { losses.perceptual } else { 0.0 };
-        let all = [losses.reconstruction, losses.codebook, losses.commitment, features, game];
-        if let Some(value) = all.into_iter().find(|value| !value.is_finite()) {
-            let layer = self.net_for_inference().first_not_finite(x.clone().inner(), self.quantises(step));
-            let other = if features.is_finite() { "discriminator" } else { "the perceptual distance" };
-            return Err(Broken::loss(value, layer.or_else(|| Some(other.to_owned())), part));
-        }
-        let commitment = out.commitment_loss.mul_scalar(self.config.commitment);
-        let quantisation = match self.config.codebook.average_decay {
-            // The codes follow averages: their own term would move them a second time.
-            Some(_) => commitment,
-            None => out.codebook_loss + commitment,
-        };
-        let loss = loss + quantisation.mul_scalar(self.config.codebook_weight);
-        let outcome =
-            Outcome { film: out.film.inner(), continuous: out.continuous.inner(), indices: out.indices };
-        Ok((loss, losses, outcome))
     }
 
     /// Counts the codes that a step chose, moves averaged ones, and revives those that no step has chosen for long.
@@ -316,6 +271,86 @@ impl Trainer {
     }
 }
 
+/// The forward pass of one part of a step, on the device of the part.
+struct Pass<'a> {
+    config: &'a VqganTraining,
+    net: &'a Vqgan,
+    /// The discriminator, once the game has begun.
+    game: Option<(&'a DiscriminatorTraining, &'a Discriminator)>,
+    perceptual: Option<&'a Loaded>,
+    quantise: bool,
+}
+
+impl Pass<'_> {
+    /// The loss before its backward pass.
+    fn run(&self, x: &Tensor<4>, part: usize) -> std::result::Result<(Tensor<1>, Losses, Outcome), Broken> {
+        let out = self.net.reconstruct(x.clone(), self.quantise);
+        let mut losses = Losses {
+            reconstruction: f64::NAN,
+            perceptual: f64::NAN,
+            codebook: scalar(&out.codebook_loss),
+            commitment: scalar(&out.commitment_loss),
+            generator: f64::NAN,
+            discriminator: f64::NAN,
+            adaptive_weight: f64::NAN,
+            gradient_norm: f64::NAN,
+            perplexity: f64::NAN,
+        };
+        // The distance of a film and its reconstruction, and its two terms.
+        let distance = |film: Tensor<4>| {
+            let pixels = self.config.reconstruction.forward(x.clone(), film.clone());
+            let Some(perceptual) = self.perceptual else { return (pixels.clone(), pixels, None) };
+            let features = perceptual.forward(x.clone(), film);
+            let sum = pixels.clone() + features.clone().mul_scalar(perceptual.weight());
+            (sum, pixels, Some(features))
+        };
+        let mut take = |pixels: &Tensor<1>, features: &Option<Tensor<1>>| {
+            losses.reconstruction = scalar(pixels);
+            losses.perceptual = features.as_ref().map_or(f64::NAN, scalar);
+        };
+        let film = out.film.clone();
+        let loss = match self.game {
+            None => {
+                let (loss, pixels, features) = distance(film);
+                take(&pixels, &features);
+                loss
+            }
+            Some((game, discriminator)) => {
+                let (_, towards_film) = gradient_at(&film, |film| {
+                    let (loss, pixels, features) = distance(film);
+                    take(&pixels, &features);
+                    loss
+                });
+                let (generator, towards_real) =
+                    gradient_at(&film, |film| game.loss.generator(discriminator.forward(film)));
+                let weight =
+                    adaptive_weight(&out.features, &self.net.last_layer(), &towards_film, &towards_real);
+                (losses.generator, losses.adaptive_weight) = (generator, weight);
+                let gradient = towards_film + towards_real.mul_scalar(weight * game.weight);
+                with_gradient(film, gradient)
+            }
+        };
+        let game = if self.game.is_some() { losses.generator } else { 0.0 };
+        let features = if self.perceptual.is_some() { losses.perceptual } else { 0.0 };
+        let all = [losses.reconstruction, losses.codebook, losses.commitment, features, game];
+        if let Some(value) = all.into_iter().find(|value| !value.is_finite()) {
+            let layer = self.net.valid().first_not_finite(x.clone().inner(), self.quantise);
+            let other = if features.is_finite() { "discriminator" } else { "the perceptual distance" };
+            return Err(Broken::loss(value, layer.or_else(|| Some(other.to_owned())), part));
+        }
+        let commitment = out.commitment_loss.mul_scalar(self.config.commitment);
+        let quantisation = match self.config.codebook.average_decay {
+            // The codes follow averages: their own term would move them a second time.
+            Some(_) => commitment,
+            None => out.codebook_loss + commitment,
+        };
+        let loss = loss + quantisation.mul_scalar(self.config.codebook_weight);
+        let outcome =
+            Outcome { film: out.film.inner(), continuous: out.continuous.inner(), indices: out.indices };
+        Ok((loss, losses, outcome))
+    }
+}
+
 /// What a part of a step leaves behind once its graph of gradients is gone.
 struct Outcome {
     film: Tensor<4>,
@@ -325,22 +360,40 @@ struct Outcome {
 
 impl Player {
     /// One step on films and their reconstructions; gives the loss.
-    fn step(&mut self, parts: &[Tensor<4>], seen: &[Outcome], rate: f64) -> std::result::Result<f64, Broken> {
+    fn step(
+        &mut self,
+        parts: &[Tensor<4>],
+        seen: &[Outcome],
+        rate: f64,
+        workers: &Workers,
+    ) -> std::result::Result<f64, Broken> {
         let films = parts.iter().map(|x| x.dims()[0]).sum::<usize>() as f64;
+        let share = |part: usize| parts[part].dims()[0] as f64 / films;
         let mut gradients = GradientsAccumulator::new();
+        let mut remembered = Vec::with_capacity(parts.len());
         let mut value = 0.0;
-        for (x, outcome) in parts.iter().zip(seen) {
-            let share = x.dims()[0] as f64 / films;
-            let fake = outcome.film.clone().autodiff();
-            let real = self.net.forward(x.clone());
-            let loss = self.config.loss.discriminator(real, self.net.forward(fake));
-            value += share * scalar(&loss);
-            let loss = if parts.len() > 1 { loss.mul_scalar(share) } else { loss };
-            gradients.accumulate(&self.net, GradientsParams::from_grads(loss.backward(), &self.net));
-        }
+        workers.each(
+            parts.len(),
+            |_, device| replica(&self.net, device),
+            |part, net| {
+                let fake = seen[part].film.clone().autodiff();
+                let real = net.forward(parts[part].clone());
+                let loss = self.config.loss.discriminator(real, net.forward(fake));
+                let value = scalar(&loss);
+                let loss = if parts.len() > 1 { loss.mul_scalar(share(part)) } else { loss };
+                (value, GradientsParams::from_grads(loss.backward(), &net), statistics(&net))
+            },
+            |part, (of_part, gradients_of_part, statistics)| {
+                value += share(part) * of_part;
+                gradients.accumulate(&self.net, gradients_of_part.to_device(workers.main(), &self.net));
+                remembered.push((share(part), statistics));
+                Ok::<_, Broken>(())
+            },
+        )?;
+        let net = remember(self.net.clone(), remembered, workers.main());
         let (net, _) = self
             .optimizer
-            .step_with(self.net.clone(), gradients.grads(), rate)
+            .step_with(net, gradients.grads(), rate)
             .map_err(|error| Broken::gradient(error, "discriminator."))?;
         self.net = net;
         Ok(value)

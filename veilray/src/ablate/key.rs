@@ -103,6 +103,11 @@ pub fn keys(config: &Config, films: &Films) -> Result<Vec<StageKey>> {
         perceptual.weights = PathBuf::new();
     }
     vqgan["vqgan"] = json!(section);
+    // Named where it is another than before there was a choice, here and below, so that cells of earlier studies keep their keys.
+    let precision = (!config.run.precision.is_f32()).then_some(config.run.precision);
+    if let Some(precision) = precision {
+        vqgan["precision"] = json!(precision);
+    }
     let vqgan = StageKey::new(Stage::Vqgan, vqgan);
     let latents = StageKey::new(Stage::Latents, json!({ "vqgan": vqgan.key }));
     let mut section = config.classifier.clone();
@@ -126,7 +131,9 @@ pub fn keys(config: &Config, films: &Films) -> Result<Vec<StageKey>> {
         "classifier": section,
         "start_from": start_from,
     });
-    // Named where there are any, so that cells of studies from before keep their keys.
+    if let Some(precision) = precision {
+        classifier["precision"] = json!(precision);
+    }
     if !teachers.is_empty() {
         classifier["teachers"] = json!(teachers);
     }
@@ -189,6 +196,8 @@ mod tests {
         assert_eq!(shared(&["classifier.model.width_divisor=4"]), 2);
         assert_eq!(shared(&["vqgan.train.steps=261"]), 0);
         assert_eq!(shared(&["run.seed=2"]), 0);
+        assert_eq!(shared(&["run.precision=bf16"]), 0);
+        assert_eq!(shared(&["run.precision=f32"]), 5);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use he_model::zoo::{Architecture, Recipe, random, random_input};
-use he_model::{FilmFit, HeModel, Offsets, PlanOptions, Preprocessing, Ranges, Shape, plan};
+use he_model::{HeModel, Offsets, PlanOptions, Preprocessing, Ranges, Shape, plan};
 use he_runtime::client::{self, KeyBundle};
 use he_runtime::{Circuit, EncryptedTensor, Server, ServerKeys};
 use serde::{Deserialize, Serialize};
@@ -402,13 +402,7 @@ fn prepare(row: &Row, files: &Files, max_key_megabytes: usize) -> Result<Prepare
         PlanOptions { max_key_bytes: max_key_megabytes << 20, films: row.films, ..PlanOptions::default() };
     let plan = plan(&graph, &options)?;
     let planning_seconds = start.elapsed().as_secs_f64();
-    let preprocessing = Preprocessing {
-        film_side: 256,
-        film_fit: FilmFit::default(),
-        latent: input,
-        encoder_digest: String::new(),
-        latent_range: 1.0,
-    };
+    let preprocessing = Preprocessing::unknown(256, input);
     let labels = (1..=LABELS).map(|i| format!("finding {i}")).collect();
     let mut ranges = Ranges::new(&graph);
     let films = latents(row, input);

@@ -1,5 +1,7 @@
 //! `veilray test`: both networks on the test films, in the clear; and the exported model, where there is one.
 
+use std::path::Path;
+
 use anyhow::Result;
 use burn::tensor::Device;
 use classifier::metrics::Pair;
@@ -24,10 +26,10 @@ use crate::settings;
 pub fn run(context: &Context, arguments: &RunArguments) -> Result<()> {
     let config = configuration(arguments)?;
     let session = context.session(&config.run.dir);
-    let written = session.dir().join("test.json");
+    let written = |folder: &Path| format!("-> {}, test.csv", folder.join("test.json").display());
     if !session.classifier_model().exists() {
         println!("{}", pictures(&test_reconstruction(&config, &session)?).to_text());
-        context.say(&format!("-> {}, test.csv", written.display()));
+        context.say(&written(&session.vqgan_dir()));
         context.say("the run has no classifier yet: `veilray train classifier` trains one");
         return Ok(());
     }
@@ -36,7 +38,7 @@ pub fn run(context: &Context, arguments: &RunArguments) -> Result<()> {
     for table in tables(&report) {
         println!("{}", table.to_text());
     }
-    context.say(&format!("-> {}, test.csv", written.display()));
+    context.say(&written(session.dir()));
     exported(context, &config, &latents)
 }
 
