@@ -102,6 +102,10 @@ fn kind_and_index(name: &str) -> (&str, Option<usize>) {
     }
 }
 
+#[cfg_attr(
+    feature = "ndarray",
+    allow(deprecated, reason = "Burn keeps ndarray for now, and so does the feature")
+)]
 fn open(name: &str) -> Result<Device> {
     let unknown = || TrainError::Device { found: name.to_owned(), known: known() };
     match kind_and_index(name) {

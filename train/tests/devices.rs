@@ -1,17 +1,20 @@
 //! Several devices, products in bf16, and other devices than the default one where a build has them
 //! (`cargo test --release -p train --features ndarray,vulkan --test devices`).
 
-use std::sync::{Arc, atomic::AtomicBool};
+use std::{
+    path::Path,
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use train::{
-    Config, Session, checkpoint::Kind, devices::DeviceNames, encode_latents, load_vqgan, state::State,
-    train_classifier, train_vqgan,
+    Config, Session, checkpoint::Kind, config, devices::DeviceNames, encode_latents, load_vqgan,
+    state::State, train_classifier, train_vqgan,
 };
 
 mod common;
 
-use common::{StopAfter, tensors, tiny};
+use common::{StopAfter, TINY, tensors, tiny};
 
 /// The steps of these are of several batches, with batch norms and a discriminator.
 const PARTS: [&str; 4] = [
@@ -136,5 +139,19 @@ fn runs_on_other_devices_are_read_on_flex() {
             println!("{device} and {what}: off by {difference:.1e}");
         }
         println!("{device}: {:.1} s", before.elapsed().as_secs_f64());
+
+        // In bf16 where the device computes in it, and an error where it does not.
+        let overrides = [&format!("run.device=\"{device}\""), "run.precision=\"bf16\""].map(str::to_owned);
+        match config::parse(TINY, Path::new("tiny.toml"), &overrides) {
+            Ok(half) => {
+                train_both(&half, &Session::quiet(folder.path().join("half")));
+                println!("{device}: bf16 trains");
+            }
+            Err(error) => {
+                let error = error.to_string();
+                assert!(error.contains("run.precision") && error.contains("bf16"), "{error}");
+                println!("{device}: {error}");
+            }
+        }
     }
 }

@@ -373,7 +373,7 @@ pub struct EncryptArguments {
     /// `encrypted/` of the run unless given.
     #[arg(long, short, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// Films (PNG or JPEG); unless given, the run's held-out films, as many as `encrypted.films` says.
+    /// Films (PNG, JPEG or DICOM); unless given, the run's held-out films, as many as `encrypted.films` says.
     #[arg(value_name = "FILM")]
     pub films: Vec<PathBuf>,
 }
