@@ -26,9 +26,9 @@ const PARTS: [&str; 4] = [
 
 /// Both networks, trained to the end.
 fn train_both(config: &Config, session: &Session<'_>) -> [State; 2] {
-    train_vqgan(config, session).unwrap();
-    let latents = encode_latents(config, session).unwrap();
-    train_classifier(config, &latents, session).unwrap();
+    train_vqgan(config, session).expect("the VQGAN trains");
+    let latents = encode_latents(config, session).expect("its films are encoded");
+    train_classifier(config, &latents, session).expect("the classifier trains");
     weights(session)
 }
 
@@ -43,7 +43,7 @@ fn weights(session: &Session<'_>) -> [State; 2] {
 /// How a VQGAN reconstructs a film without quantisation.
 fn reconstruction(session: &Session<'_>, device: &Device) -> Vec<f32> {
     let film: Vec<f32> = (0..16 * 16).map(|i| (i as f32 * 0.37).sin()).collect();
-    let (_, net) = load_vqgan(&session.vqgan_model(), device).unwrap();
+    let (_, net) = load_vqgan(&session.vqgan_model(), device).expect("the run has a VQGAN");
     let x = Tensor::<4>::from_data(TensorData::new(film, [1, 1, 16, 16]), device);
     net.reconstruct(x, false).film.into_data().iter::<f32>().collect()
 }
