@@ -61,7 +61,7 @@ pub struct RunConfig {
     #[serde(default)]
     pub seed: u64,
     /// `flex` (the CPU); other devices need a build with their feature. A list of several shares a step's batches out among them,
-    /// see [`crate::workers`].
+    /// see `accumulate`.
     #[serde(default)]
     pub device: DeviceNames,
     /// The type of the products of training. f32.
