@@ -4,8 +4,8 @@
 //! devices; then they are brought to the first device and added up in the order of the batches, and the optimizer takes its step there.
 //! This is what Burn's own strategy `MultiDeviceOptim::OptimMainDevice` does (burn-train 0.22,
 //! `learner/supervised/strategies/multi`), with the same operations of Burn: `Module::fork` and `GradientsParams::to_device`.
-//! Burn's collective operations (`burn::tensor::distributed`) exist for CUDA alone and reduce in an order that is not said;
-//! here a step is the same sum on any number of devices, so that a run may go on with more or fewer of them.
+//! Burn's collective operations (`burn::tensor::distributed`) exist for CUDA and remote devices alone and reduce in an order that
+//! is not said; here a step is the same sum on any number of devices, so that a run may go on with more or fewer of them.
 
 use burn::{
     module::{Module, ModuleMapper, ModuleVisitor, Param},
