@@ -120,7 +120,8 @@ fn first_difference(path: &str, found: &Value, expected: &Value) -> String {
         }
     }
     let path = if path.is_empty() { "what it was made from" } else { path };
-    format!("{path} was {found}, now {expected}")
+    let shown = |value: &Value| if value.is_null() { "not set".to_owned() } else { value.to_string() };
+    format!("{path} was {}, now {}", shown(found), shown(expected))
 }
 
 #[cfg(test)]
@@ -134,11 +135,11 @@ mod tests {
             json!({ "seed": 1, "net": { "width": 4, "se": true } }),
             json!({ "seed": 1, "net": { "width": 4 } }),
         );
-        assert_eq!(first_difference("", &a, &b), "net.se was true, now null");
-        assert_eq!(first_difference("", &b, &a), "net.se was null, now true");
+        assert_eq!(first_difference("", &a, &b), "net.se was true, now not set");
+        assert_eq!(first_difference("", &b, &a), "net.se was not set, now true");
         assert_eq!(
             first_difference("", &json!(null), &b),
-            format!("what it was made from was null, now {b}")
+            format!("what it was made from was not set, now {b}")
         );
         let other = json!({ "seed": 1, "net": { "width": 8 } });
         assert_eq!(first_difference("", &b, &other), "net.width was 4, now 8");
