@@ -102,20 +102,19 @@ pub fn train_classifier(
     let workers = Workers::new(&config.run, settings.accumulate, session.progress())?;
     let device = workers.main().clone();
     let auxiliary = settings.auxiliary.as_ref().map(|a| Auxiliary::read(a, latents, &train)).transpose()?;
-    let teachers =
-        settings.distill.iter().flat_map(|d| workers.devices().iter().map(move |device| (d, device)));
-    let teachers =
-        teachers.map(|(d, device)| Teachers::load(d, latents, device)).collect::<Result<Vec<_>>>()?;
-    let mut parts = vec![
-        ("run.seed", json!(config.run.seed)),
+    let teachers = match &settings.distill {
+        Some(distill) => workers.equip(|device| Teachers::load(distill, latents, device))?,
+        None => Vec::new(),
+    };
+    let mut parts = config.run.fingerprint();
+    parts.extend([
         ("data", json!(latents.data_digest)),
         ("encoder", json!(latents.encoder_digest)),
         ("classifier.model", json!(model)),
         ("classifier.train", json!(settings)),
-    ];
+    ]);
     parts.extend(auxiliary.as_ref().map(|a| ("attributes", json!(a.digest()))));
     parts.extend(teachers.first().map(|t| ("teachers", json!(t.digests()))));
-    parts.extend((!config.run.precision.is_f32()).then(|| ("run.precision", json!(config.run.precision))));
     let fingerprint = fingerprint(&parts);
     let seed = derived_seed(config.run.seed, "classifier weights", 0);
     // Logits of attributes exist while training lasts.

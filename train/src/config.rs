@@ -78,6 +78,15 @@ impl RunConfig {
     pub fn device(&self) -> Result<Device> {
         Ok(self.device.open()?.swap_remove(0))
     }
+
+    /// What training computes depends on, for a checkpoint to be refused by. Devices are not part of it, and the precision is where
+    /// it is another than f32, so that runs from before there was a choice can be continued.
+    pub(crate) fn fingerprint(&self) -> Vec<(&'static str, serde_json::Value)> {
+        let mut parts = vec![("run.seed", serde_json::json!(self.seed))];
+        parts
+            .extend((!self.precision.is_f32()).then(|| ("run.precision", serde_json::json!(self.precision))));
+        parts
+    }
 }
 
 /// The VQGAN: shape and training.

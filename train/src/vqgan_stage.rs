@@ -88,15 +88,13 @@ pub fn train_vqgan(config: &Config, session: &Session<'_>) -> Result<VqganReport
     let last = folder.join("last.safetensors");
     let workers = Workers::new(&config.run, settings.accumulate, session.progress())?;
     let device = workers.main().clone();
-    let perceptual = settings.perceptual.iter().flat_map(|p| workers.devices().iter().map(move |d| (p, d)));
-    let perceptual = perceptual.map(|(p, d)| perceptual::Loaded::read(p, d)).collect::<Result<Vec<_>>>()?;
-    let mut parts = vec![
-        ("run.seed", json!(config.run.seed)),
-        ("data", json!(dataset.digest())),
-        ("vqgan", json!(config.vqgan)),
-    ];
+    let perceptual = match &settings.perceptual {
+        Some(perceptual) => workers.equip(|device| perceptual::Loaded::read(perceptual, device))?,
+        None => Vec::new(),
+    };
+    let mut parts = config.run.fingerprint();
+    parts.extend([("data", json!(dataset.digest())), ("vqgan", json!(config.vqgan))]);
     parts.extend(perceptual.first().map(|perceptual| ("perceptual weights", json!(perceptual.digest))));
-    parts.extend((!config.run.precision.is_f32()).then(|| ("run.precision", json!(config.run.precision))));
     let fingerprint = fingerprint(&parts);
     let mut average = settings.average.map(Average::new);
     let (mut trainer, mut progress) = match Checkpoint::load(&last, Kind::Vqgan) {

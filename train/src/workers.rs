@@ -26,19 +26,20 @@ pub(crate) struct Workers {
 type Task<'a> = Box<dyn FnOnce() + Send + 'a>;
 
 impl Workers {
-    /// The devices that the configuration names, with gradients. Says so if some of them will have nothing to do in a step of
-    /// `parts` batches.
+    /// The devices that the configuration names, with gradients. Those that would have nothing to do in a step of `parts` batches
+    /// are left out, and it says so.
     ///
     /// # Errors
     ///
     /// A device cannot be used, or the system gives no thread.
     pub fn new(run: &RunConfig, parts: usize, listener: &dyn Progress) -> Result<Self> {
-        let devices = run.device.open()?.into_iter().map(Device::autodiff).collect::<Vec<_>>();
+        let mut devices = run.device.open()?.into_iter().map(Device::autodiff).collect::<Vec<_>>();
         if let Some(idle @ 1..) = devices.len().checked_sub(parts) {
             listener.note(&format!(
                 "{idle} of {} devices have nothing to do: a step has {parts} batches (accumulate)",
                 devices.len()
             ));
+            devices.truncate(parts);
         }
         let thread = |_| {
             ThreadPoolBuilder::new().num_threads(1).build().map_err(|error| TrainError::Io {
@@ -47,7 +48,7 @@ impl Workers {
                 source: std::io::Error::other(error),
             })
         };
-        let threads = (1..devices.len().min(parts)).map(thread).collect::<Result<_>>()?;
+        let threads = (1..devices.len()).map(thread).collect::<Result<_>>()?;
         Ok(Self { devices, threads, precision: run.precision })
     }
 
@@ -56,12 +57,16 @@ impl Workers {
         &self.devices[0]
     }
 
-    /// All of them, the main one first.
-    pub fn devices(&self) -> &[Device] {
-        &self.devices
+    /// What every device needs a copy of, in the order of [`Workers::of`].
+    ///
+    /// # Errors
+    ///
+    /// As `make`.
+    pub fn equip<T>(&self, make: impl FnMut(&Device) -> Result<T>) -> Result<Vec<T>> {
+        self.devices.iter().map(make).collect()
     }
 
-    /// Which of [`Workers::devices`] takes a batch of a step.
+    /// Which of the devices takes a batch of a step, the main one being 0.
     pub fn of(&self, part: usize) -> usize {
         part % self.devices.len()
     }
@@ -156,20 +161,20 @@ pub(crate) fn remember<M: Module>(net: M, copies: Vec<(f64, Vec<Tensor<1>>)>, de
         }
     }
     let device = device.clone().without_autodiff();
-    let mut means = Vec::new();
-    let before = if copies.len() > 1 { statistics(&net) } else { Vec::new() };
-    for (share, copy) in copies {
-        let copy = copy.into_iter().map(|value| value.to_device(&device));
-        means = match (before.is_empty(), means.is_empty()) {
-            (true, _) => copy.collect(),
-            // Of differences, so that statistics that no copy moved stay the same to the last bit.
-            (false, first) => {
-                let sums: Vec<Tensor<1>> = if first { before.clone() } else { means };
-                let moved = copy.zip(&before).map(|(copy, before)| (copy - before.clone()).mul_scalar(share));
+    let here =
+        |copy: Vec<Tensor<1>>| copy.into_iter().map(|value| value.to_device(&device)).collect::<Vec<_>>();
+    let means = match <[_; 1]>::try_from(copies) {
+        Ok([(_, only)]) => here(only),
+        // Means of differences, so that statistics that no copy moved stay the same to the last bit.
+        Err(copies) => {
+            let before = statistics(&net);
+            copies.into_iter().fold(before.clone(), |sums, (share, copy)| {
+                let moved = here(copy).into_iter().zip(&before);
+                let moved = moved.map(|(copy, before)| (copy - before.clone()).mul_scalar(share));
                 sums.into_iter().zip(moved).map(|(sum, moved)| sum + moved).collect()
-            }
-        };
-    }
+            })
+        }
+    };
     if means.is_empty() { net } else { net.map(&mut Write(means.into_iter())) }
 }
 
@@ -193,6 +198,7 @@ mod tests {
     fn batches_are_shared_out_and_taken_in_order() {
         for (devices, parts) in [(1, 3), (2, 5), (3, 3), (4, 2)] {
             let workers = workers(devices, parts);
+            assert_eq!(workers.devices.len(), devices.min(parts), "nobody is idle");
             let meet = std::sync::Barrier::new(devices.min(parts));
             let mut taken = Vec::new();
             let result = workers.each(
