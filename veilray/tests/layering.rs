@@ -8,8 +8,12 @@ use std::process::Command;
 
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 
+/// How files are written: any crate may use it.
+const GROUND: &str = "durable";
+
 /// Every crate of the workspace and the crates of the workspace that it may depend on (dev-dependencies apart).
 const ALLOWED: &[(&str, &[&str])] = &[
+    ("durable", &[]),
     ("ckks", &[]),
     ("he-model", &[]),
     ("he-runtime", &["ckks", "he-model"]),
@@ -94,7 +98,7 @@ fn workspace_crates_name_only_what_the_architecture_allows() {
         for dependency in &package.dependencies {
             let inside = members.contains(&dependency.name) && dependency.kind != DependencyKind::Development;
             assert!(
-                !inside || allowed.contains(&dependency.name.as_str()),
+                !inside || GROUND == dependency.name || allowed.contains(&dependency.name.as_str()),
                 "{name} must not depend on {}: dependencies run one way (ARCHITECTURE.md)",
                 dependency.name
             );
