@@ -10,7 +10,7 @@
 //! | [`runner`] | cells one after the other; failures are recorded |
 //! | [`record`] | the folder of a study; merging the folders of shards |
 //! | [`estimate`], [`forecast`], [`plan`] | what a study will cost, before it runs |
-//! | [`tables`], [`figures`], [`page`] | what a reader sees |
+//! | [`tables`], [`figures`], [`reconstructions`], [`page`] | what a reader sees |
 //! | [`paper`] | figures of the paper |
 //!
 //! Invariant: tables are made from records only, and records from finished stages only. An interrupted study therefore
@@ -27,6 +27,7 @@ mod page;
 mod paper;
 mod plan;
 mod provenance;
+mod reconstructions;
 mod record;
 mod results;
 mod runner;

@@ -9,7 +9,6 @@ mod batches;
 mod cli;
 mod context;
 mod film_fit;
-mod report;
 mod run_folder;
 mod settings;
 mod stages;

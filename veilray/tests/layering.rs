@@ -26,6 +26,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("classifier", &["kernels"]),
     ("train", &["classifier", "datasets", "kernels", "vqgan"]),
     ("he-export", &["classifier", "he-model"]),
+    ("report", &[]),
     (
         "veilray",
         &[
@@ -37,6 +38,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "he-model",
             "he-protocol",
             "he-runtime",
+            "report",
             "train",
             "vqgan",
         ],
@@ -45,7 +47,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
 
 /// Crates from which Burn must not be reachable.
 const WITHOUT_BURN: &[&str] =
-    &["ckks", "he-model", "he-runtime", "he-protocol", "he-server", "he-client", "datasets"];
+    &["ckks", "he-model", "he-runtime", "he-protocol", "he-server", "he-client", "datasets", "report"];
 
 /// The platform that cargo builds for here.
 fn host() -> String {

@@ -13,12 +13,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use report::readable_time;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::key::{Stage, StageKey};
 use super::provenance::Provenance;
-use crate::context::{Context, readable_time};
+use crate::context::Context;
 use crate::stages::make_folder;
 
 /// How long one waits between two looks at a lock.

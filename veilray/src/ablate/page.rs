@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::Result;
+use report::{Report, Section, Table, readable_time};
 
 use super::cache::Done;
 use super::figures::{self, Drawing};
@@ -12,8 +13,6 @@ use super::paper;
 use super::record::{Outline, Record, StudyFolder};
 use super::study::in_order;
 use super::tables;
-use crate::context::readable_time;
-use crate::report::{Report, Section, Table};
 
 /// Writes tables, figures and the page of a study's folder from its records; returns the page.
 ///
@@ -35,14 +34,17 @@ pub fn write(folder: &StudyFolder, outline: &Outline) -> Result<PathBuf> {
         let file =
             |extension: &str| folder.root().join("figures").join(format!("{}.{extension}", drawing.name));
         train::files::write_atomically(&file("svg"), drawing.svg.as_bytes())?;
-        train::files::write_atomically(&file("png"), &drawing.png)?;
+        train::files::write_atomically(&file("png"), &report::png::render(&drawing.svg)?)?;
     }
     let page = folder.root().join("report.html");
-    train::files::write_atomically(&page, report(outline, &records, tables, drawings).to_html().as_bytes())?;
+    train::files::write_atomically(
+        &page,
+        report_of(outline, &records, tables, drawings).to_html().as_bytes(),
+    )?;
     Ok(page)
 }
 
-fn report(
+fn report_of(
     outline: &Outline,
     records: &[Record],
     tables: Vec<(&'static str, Table)>,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use classifier::ClassifierConfig;
+use report::{Table, readable_bytes, readable_time};
 
 use super::cache::Cache;
 use super::estimate::{self, Cost, FilmCounts};
@@ -13,8 +14,7 @@ use super::forecast::{Forecasts, Request};
 use super::key::{self, Films, Stage};
 use super::runner::{Opened, Shard};
 use super::study::{Cell, Study};
-use crate::context::{Context, readable_bytes, readable_time};
-use crate::report::Table;
+use crate::context::Context;
 use crate::settings;
 
 /// Films that are assumed where nothing says how many there are.

@@ -9,7 +9,7 @@ use burn::tensor::Device;
 use datasets::{FilmDataset, LatentSet, Split};
 use he_model::HeModel;
 use he_runtime::{Circuit, ServerKeys};
-use image::{GrayImage, Luma};
+use report::Picture;
 use serde::{Deserialize, Serialize};
 use train::{
     Config, encode_latents, load_classifier, load_vqgan, logits, reconstruct_test_films, train_classifier,
@@ -303,11 +303,6 @@ pub fn picture_name(kind: &str, index: usize) -> String {
 
 /// Writes a film, values in [0, 1], as a grey PNG.
 fn save_picture(film: &[f32], side: usize, file: &Path) -> Result<()> {
-    let raster = GrayImage::from_fn(side as u32, side as u32, |x, y| {
-        let value = film.get(y as usize * side + x as usize).copied().unwrap_or(0.0);
-        Luma([(value.clamp(0.0, 1.0) * 255.0).round() as u8])
-    });
-    let mut png = std::io::Cursor::new(Vec::new());
-    raster.write_to(&mut png, image::ImageFormat::Png).context("cannot make a PNG")?;
-    Ok(train::files::write_atomically(file, &png.into_inner())?)
+    let png = Picture::from_values(film, side, side, 0.0, 1.0).to_png()?;
+    Ok(train::files::write_atomically(file, &png)?)
 }

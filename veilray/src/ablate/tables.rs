@@ -3,14 +3,14 @@
 //! A row is one cell of one data set over its seeds. A figure is the mean over the seeds that have it, with the sample standard
 //! deviation where there are several; a row in which a seed is missing says so.
 
+use report::{Table, readable_bytes};
+
 use super::describe;
 use super::key::Stage;
 use super::paper;
 use super::record::{Outline, Record};
 use super::results::median;
 use super::study::{Rows, in_order};
-use crate::context::readable_bytes;
-use crate::report::Table;
 
 /// Marks a figure of the paper that ours cannot be compared with.
 const NOT_COMPARABLE: &str = " †";

@@ -13,12 +13,12 @@ use he_model::zoo::{Architecture, Recipe, random, random_input};
 use he_model::{HeModel, Offsets, PlanOptions, Preprocessing, Ranges, Shape, plan};
 use he_runtime::client::{self, KeyBundle};
 use he_runtime::{Circuit, EncryptedTensor, Server, ServerKeys};
+use report::{Table, readable_bytes};
 use serde::{Deserialize, Serialize};
 
 use super::load_model;
 use crate::cli::{BenchHeArguments, BenchPartArguments};
-use crate::context::{Context, readable_bytes, size_of};
-use crate::report::Table;
+use crate::context::{Context, size_of};
 use crate::run_folder::Keys;
 
 /// A network at a size, and what is asked of it.

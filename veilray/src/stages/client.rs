@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use anyhow::{Context as _, Result, bail};
 use he_client::clinic::{fetch_encoder, models};
 use he_client::{Clinic, Connection, Options, Passphrase, Step, Vault};
+use report::readable_bytes;
 use train::progress::StepState;
 
 use super::encrypt::Encoder;
 use super::film_name;
 use crate::cli::{DiagnoseArguments, EnrollArguments, ServiceArguments};
-use crate::context::{Context, readable_bytes};
+use crate::context::Context;
 
 /// Steps of the progress bar for one film.
 const TICKS: f64 = 100.0;

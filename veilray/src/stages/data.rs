@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
 use datasets::{FilmDataset, Split};
+use report::Table;
 use train::progress::StepState;
 
 use crate::cli::RunArguments;
 use crate::context::{Context, configuration};
-use crate::report::Table;
 
 /// At most so many problems are shown.
 const SHOWN: usize = 20;

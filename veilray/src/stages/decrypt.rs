@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use he_runtime::client::{self, ClientKeys};
 use he_runtime::{Circuit, ClientSpec, EncryptedTensor};
+use report::Table;
 use serde_json::json;
 
 use super::{choose, ciphertexts_in, load_model, locate, sigmoid};
 use crate::batches::Batch;
 use crate::cli::DecryptArguments;
 use crate::context::Context;
-use crate::report::Table;
 use crate::run_folder::{Keys, RunFolder};
 
 /// Decrypts the results that the user named, or all of the run.

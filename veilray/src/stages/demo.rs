@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result};
 use datasets::{FilmDataset, LatentSet};
 use he_model::HeModel;
 use he_runtime::{Circuit, ClientSpec, EncryptedTensor, LayerTime, ServerKeys};
+use report::{readable_bytes, readable_time};
 use train::{ClassifierReport, Config, VqganReport, encode_latents, train_classifier, train_vqgan};
 
 use super::encrypt::{self, Encoder};
@@ -21,7 +22,7 @@ use super::infer::Service;
 use super::{export, keygen, make_folder};
 use crate::batches::Batch;
 use crate::cli::DemoArguments;
-use crate::context::{Context, readable_bytes, readable_time, size_of};
+use crate::context::{Context, size_of};
 use crate::run_folder::RunFolder;
 
 /// The configuration that `demo` runs unless told otherwise.

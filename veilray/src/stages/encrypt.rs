@@ -11,6 +11,7 @@ use he_model::{HeModel, Preprocessing};
 use he_runtime::client::{self, ClientKeys, EncryptionKey};
 use he_runtime::messages::KeyIdentity;
 use he_runtime::{Circuit, ClientSpec, PublicKeyFile};
+use report::{readable_bytes, readable_time};
 use train::checkpoint::{Checkpoint, Kind};
 use train::films::to_tensor;
 use train::{Config, load_vqgan};
@@ -19,7 +20,7 @@ use vqgan::{Vqgan, VqganConfig};
 use super::{choose, load_model, locate, make_folder};
 use crate::batches::Batch;
 use crate::cli::EncryptArguments;
-use crate::context::{Context, readable_bytes, readable_time, size_of};
+use crate::context::{Context, size_of};
 use crate::run_folder::Keys;
 use crate::{film_fit, settings};
 

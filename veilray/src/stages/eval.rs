@@ -10,6 +10,7 @@ use classifier::Metrics;
 use datasets::{LatentSet, Split};
 use he_model::HeModel;
 use he_runtime::Circuit;
+use report::Table;
 use serde::{Deserialize, Serialize};
 use train::{Config, encode_latents, evaluate, load_classifier, logits};
 
@@ -18,7 +19,6 @@ use super::{encrypt, load_model, sigmoid};
 use crate::batches::Places;
 use crate::cli::EvalArguments;
 use crate::context::{Context, configuration};
-use crate::report::Table;
 use crate::run_folder::RunFolder;
 
 /// One film, three times: the trained network, the folded graph, and the ciphertext.

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use he_runtime::{Circuit, EncryptedTensor, LayerTime, Server, ServerKeys};
+use report::{readable_bytes, readable_time};
 use train::progress::StepState;
 
 use super::{choose, ciphertexts_in, film_name, load_model, locate, make_folder};
 use crate::cli::InferArguments;
-use crate::context::{Context, readable_bytes, readable_time};
+use crate::context::Context;
 use crate::run_folder::RunFolder;
 
 /// Steps of the progress bar for one film.

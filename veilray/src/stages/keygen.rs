@@ -11,10 +11,11 @@ use he_runtime::client::KeyBundle;
 use rand::SeedableRng as _;
 use rand::rngs::SysRng;
 use rand_chacha::ChaCha20Rng;
+use report::{readable_bytes, readable_time};
 
 use super::{choose, load_model, locate, make_folder};
 use crate::cli::KeygenArguments;
-use crate::context::{Context, readable_bytes, readable_time, size_of};
+use crate::context::{Context, size_of};
 use crate::run_folder::{Keys, RunFolder};
 
 /// Makes keys for the model that the user named.

@@ -2,12 +2,12 @@
 
 use anyhow::{Context as _, Result, ensure};
 use he_protocol::{Card, Package};
+use report::{Table, readable_bytes};
 
 use super::eval::Evaluation;
 use super::load_model;
 use crate::cli::{InspectArguments, PackageArguments};
-use crate::context::{Context, configuration, readable_bytes};
-use crate::report::Table;
+use crate::context::{Context, configuration};
 use crate::run_folder::RunFolder;
 
 /// Makes the package of a run. Figures of `veilray eval` go into the model card, where they are there.

@@ -8,10 +8,10 @@ use anyhow::{Context as _, Result, ensure};
 use datasets::{LatentSet, Split};
 use he_model::{HeModel, Op, Ranges};
 use rayon::prelude::*;
+use report::Table;
 use serde::Serialize;
 
 use crate::context::Context;
-use crate::report::Table;
 
 /// Films between two looks at whether the user wants to stop.
 const BLOCK: usize = 64;

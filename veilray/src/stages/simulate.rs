@@ -8,12 +8,12 @@ use he_runtime::Circuit;
 use he_runtime::client::{self, ClientKeys, KeyBundle};
 use he_runtime::simulate::{self, LayerError};
 use he_runtime::{PublicKeyFile, ServerKeys};
+use report::Table;
 use train::encode_latents;
 
 use super::{encrypt, keygen, load_model};
 use crate::cli::SimulateArguments;
 use crate::context::{Context, configuration};
-use crate::report::Table;
 use crate::run_folder::RunFolder;
 
 /// Simulates films of a run and prints the largest error of every layer over them.

@@ -1,12 +1,12 @@
 //! `veilray sweep`: many runs from one configuration, and what they gave.
 
 use anyhow::Result;
+use report::Table;
 use train::Sweep;
 use train::sweep::{Figure, Setting, Summary, Until};
 
 use crate::cli::SweepArguments;
 use crate::context::Context;
-use crate::report::Table;
 
 /// Runs a sweep, from where it stands, and prints a row for every setting.
 ///

@@ -7,6 +7,7 @@ use burn::tensor::Device;
 use classifier::metrics::Pair;
 use classifier::{Interval, PairIntervals};
 use datasets::LatentSet;
+use report::Table;
 use train::{
     Config, Reconstruction, TestReport, encode_latents, load_classifier, test_reconstruction, test_report,
 };
@@ -15,7 +16,6 @@ use super::eval::figure;
 use super::{load_model, ranges};
 use crate::cli::RunArguments;
 use crate::context::{Context, configuration};
-use crate::report::Table;
 use crate::run_folder::RunFolder;
 use crate::settings;
 

@@ -4,13 +4,13 @@ use std::path::Path;
 
 use anyhow::Result;
 use datasets::FilmDataset;
+use report::chart::{Chart, Line};
+use report::picture::Picture;
+use report::{PictureRow, Report, Section, Table, readable_bytes, readable_time};
 use train::history::Row;
 
 use super::{Outcome, median};
-use crate::context::{Context, readable_bytes, readable_time};
-use crate::report::chart::{Chart, Line};
-use crate::report::picture::Picture;
-use crate::report::{PictureRow, Report, Section, Table};
+use crate::context::Context;
 use crate::run_folder::RunFolder;
 use crate::stages::encrypt::Encoder;
 

@@ -1,12 +1,11 @@
-//! Figures over categories (f = 2, 4, 8, 16; the names of networks): points with deviations, a linear or logarithmic axis, as SVG
-//! and PNG from the same drawing.
+//! Figures over categories (f = 2, 4, 8, 16; the names of networks): points with deviations, a linear or logarithmic
+//! axis, as SVG.
 
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::chart::COLOURS;
-use super::raster::{Canvas, CanvasBackend, text_size};
+use crate::chart::COLOURS;
 
 /// A value with its deviation, where it was measured more than once.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -74,7 +73,7 @@ impl Figure {
 
     fn size(&self) -> (u32, u32) {
         let names = self.categories.iter().flat_map(|name| wrapped(name));
-        let widths = names.map(|line| text_size(&line, f64::from(NAME_SIZE)).0 as u32 + 10);
+        let widths = names.map(|line| text_width(&line, NAME_SIZE) + 10);
         let category = widths.fold(CATEGORY_WIDTH, u32::max);
         let width = WIDTH.max(self.categories.len() as u32 * category + 110);
         (width, HEIGHT + (self.name_lines() - 1) * LINE_HEIGHT)
@@ -98,18 +97,7 @@ impl Figure {
         svg
     }
 
-    /// The figure as PNG; empty without a point.
-    pub fn to_png(&self) -> Vec<u8> {
-        let (width, height) = self.size();
-        let mut canvas = Canvas::new(width, height);
-        let is_drawn = {
-            let area = CanvasBackend(&mut canvas).into_drawing_area();
-            self.has_points() && self.draw(&area).is_some()
-        };
-        if is_drawn { canvas.to_png() } else { Vec::new() }
-    }
-
-    fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Option<()> {
+    fn draw(&self, area: &DrawingArea<SVGBackend<'_>, Shift>) -> Option<()> {
         area.fill(&WHITE).ok()?;
         let x = -1..self.categories.len() as i32;
         let ends = |p: Point| [p.value - p.deviation, p.value, p.value + p.deviation];
@@ -133,7 +121,7 @@ impl Figure {
     }
 
     /// Title, and below it the names of the series in their colours.
-    fn draw_head<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>) -> Option<()> {
+    fn draw_head(&self, area: &DrawingArea<SVGBackend<'_>, Shift>) -> Option<()> {
         let centre = (self.size().0 / 2) as i32;
         let middle = Pos::new(HPos::Center, VPos::Center);
         let title = ("sans-serif", 16).into_text_style(area).pos(middle);
@@ -141,8 +129,7 @@ impl Figure {
         if self.series.len() < 2 {
             return Some(());
         }
-        // Wide enough for the glyphs of the PNG, which are wider than those of most fonts.
-        let widths: Vec<i32> = self.series.iter().map(|s| text_size(&s.name, 12.0).0 as i32 + 34).collect();
+        let widths: Vec<i32> = self.series.iter().map(|s| text_width(&s.name, 12) as i32 + 34).collect();
         let mut x = centre - widths.iter().sum::<i32>() / 2;
         let left = ("sans-serif", 12).into_text_style(area).pos(Pos::new(HPos::Left, VPos::Center));
         for (index, (series, width)) in self.series.iter().zip(widths).enumerate() {
@@ -154,12 +141,11 @@ impl Figure {
         Some(())
     }
 
-    fn draw_on<'a, B, Y>(
+    fn draw_on<'a, Y>(
         &self,
-        mut chart: ChartContext<'a, B, Cartesian2d<plotters::coord::types::RangedCoordi32, Y>>,
+        mut chart: ChartContext<'a, SVGBackend<'a>, Cartesian2d<plotters::coord::types::RangedCoordi32, Y>>,
     ) -> Option<()>
     where
-        B: DrawingBackend + 'a,
         Y: Ranged<ValueType = f64> + plotters::coord::ranged1d::ValueFormatter<f64>,
     {
         chart
@@ -215,6 +201,11 @@ impl Figure {
     }
 }
 
+/// Room for a text of this size in any font that a reader may have, in units.
+fn text_width(text: &str, size: u32) -> u32 {
+    (text.chars().count() as f64 * 0.603 * f64::from(size)) as u32
+}
+
 /// A name in lines of at most [`LINE_CHARACTERS`], where its words allow.
 fn wrapped(name: &str) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
@@ -267,13 +258,14 @@ mod tests {
     }
 
     #[test]
-    fn a_figure_is_drawn_twice_from_the_same_points() {
+    fn a_figure_shows_its_points() {
         for logarithmic in [false, true] {
             let figure = figure(logarithmic, &[Some(100.0), Some(10.0), None, Some(1.0)]);
             let svg = figure.to_svg();
             assert!(svg.starts_with("<svg") && svg.contains("f = 16"), "{svg}");
             assert_eq!(svg.matches("<circle").count(), 3, "a category without a result has no point");
-            let png = image::load_from_memory(&figure.to_png()).expect("a PNG").to_rgb8();
+            let png =
+                image::load_from_memory(&crate::png::render(&svg).expect("a PNG")).expect("a PNG").to_rgb8();
             let is_blue = |p: &image::Rgb<u8>| p.0 == [0, 114, 178];
             assert!(png.pixels().filter(|p| is_blue(p)).count() > 300, "points and lines are there");
         }
@@ -294,7 +286,7 @@ mod tests {
     #[test]
     fn what_cannot_be_drawn_is_left_out() {
         assert!(figure(true, &[Some(0.0), Some(-1.0), Some(f64::NAN)]).to_svg().is_empty());
-        assert!(figure(false, &[None, None]).to_png().is_empty());
+        assert!(figure(false, &[None, None]).to_svg().is_empty());
         assert!(!figure(false, &[Some(3.0), Some(3.0)]).to_svg().is_empty(), "a constant is drawn");
     }
 

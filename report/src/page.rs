@@ -1,29 +1,14 @@
 //! The self-contained report of a run: one HTML file with pictures, curves and tables, no scripts, no links outside.
 //!
-//! Everything shown is handed in as plain values ([`Report`]), so that the report knows nothing of how they were
-//! made. Pictures are embedded as PNG data URIs, charts as inline SVG, and every text is escaped.
-
-pub mod chart;
-pub mod figure;
-pub mod formats;
-pub mod picture;
-pub mod raster;
+//! Everything shown is handed in as plain values, so that a page knows nothing of how they were made. Pictures are
+//! embedded as PNG data URIs, charts as inline SVG, and every text is escaped.
 
 use std::fmt::Write as _;
 
-use chart::Chart;
-use picture::Picture;
-
-/// A table: a caption, column heads and rows of equal length. Columns that hold a number are right-aligned, except for the first.
-#[derive(Debug, Clone, Default)]
-pub struct Table {
-    /// What the table shows, above it.
-    pub caption: String,
-    /// Column heads.
-    pub head: Vec<String>,
-    /// Rows, each as long as the head.
-    pub rows: Vec<Vec<String>>,
-}
+use crate::chart::Chart;
+use crate::html::escape;
+use crate::picture::Picture;
+use crate::table::Table;
 
 /// A labelled row of pictures, for example one film: original, reconstruction, latent channels.
 #[derive(Debug, Clone)]
@@ -74,87 +59,6 @@ th,td{padding:.22rem .6rem;white-space:nowrap;border-bottom:1px solid #eaeef2;te
 figure{display:inline-block;margin:.3rem .6rem .3rem 0;text-align:center;vertical-align:top}\
 figcaption{font-size:.8rem;color:#57606a}figure img{width:160px;height:160px;image-rendering:pixelated;background:#000}\
 .row{margin-bottom:.5rem}.row>b{display:block;font-weight:600;font-size:.9rem}pre{background:#f6f8fa;padding:.8rem;overflow-x:auto;font-size:.8rem}.charts svg{max-width:100%;height:auto}";
-
-/// `text` with the five characters that HTML treats specially escaped.
-pub fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            other => out.push(other),
-        }
-    }
-    out
-}
-
-impl Table {
-    /// A table with a caption and column heads, still without rows.
-    pub fn new(caption: &str, head: &[&str]) -> Self {
-        Self {
-            caption: caption.into(),
-            head: head.iter().map(|&title| title.into()).collect(),
-            rows: Vec::new(),
-        }
-    }
-
-    /// Whether a column is left-aligned: the first, and those in which there are words and no cell begins with a number.
-    pub fn is_text(&self, column: usize) -> bool {
-        let firsts = || self.rows.iter().filter_map(|row| row.get(column)?.chars().next());
-        column == 0 || (firsts().any(char::is_alphabetic) && !firsts().any(|c| c.is_ascii_digit()))
-    }
-
-    /// The table as aligned plain text for a terminal.
-    pub fn to_text(&self) -> String {
-        let columns = self.head.len();
-        let width = |column: usize| {
-            std::iter::once(&self.head)
-                .chain(&self.rows)
-                .filter_map(|row| row.get(column))
-                .map(|cell| cell.chars().count())
-                .max()
-                .unwrap_or(0)
-        };
-        let widths: Vec<usize> = (0..columns).map(width).collect();
-        let mut out = format!("{}\n", self.caption);
-        for row in std::iter::once(&self.head).chain(&self.rows) {
-            let mut line = String::from(" ");
-            for (column, cell) in row.iter().enumerate().take(columns) {
-                let pad = widths[column].saturating_sub(cell.chars().count());
-                let fill = " ".repeat(pad);
-                let (before, after) =
-                    if self.is_text(column) { ("", fill.as_str()) } else { (fill.as_str(), "") };
-                let _ = write!(line, " {before}{cell}{after}");
-            }
-            out.push_str(line.trim_end());
-            out.push('\n');
-        }
-        out
-    }
-
-    /// The caption is a paragraph of its own: inside the table it would be as wide as the table, and scroll away with it.
-    fn to_html(&self) -> String {
-        let mut out =
-            format!("<p class=\"caption\">{}</p>\n<div class=\"scroll\"><table><tr>", escape(&self.caption));
-        let class = |column| if self.is_text(column) { " class=\"text\"" } else { "" };
-        for (column, title) in self.head.iter().enumerate() {
-            let _ = write!(out, "<th{}>{}</th>", class(column), escape(title));
-        }
-        out.push_str("</tr>\n");
-        for row in &self.rows {
-            out.push_str("<tr>");
-            for (column, cell) in row.iter().enumerate() {
-                let _ = write!(out, "<td{}>{}</td>", class(column), escape(cell));
-            }
-            out.push_str("</tr>\n");
-        }
-        out.push_str("</table></div>\n");
-        out
-    }
-}
 
 impl Section {
     fn to_html(&self) -> String {
@@ -225,15 +129,5 @@ mod tests {
         let html = Report { title: "R".into(), summary: "s".into(), sections: vec![section] }.to_html();
         assert!(html.contains("&lt;script&gt;") && !html.contains("<script>"));
         assert!(html.contains("x &amp; y") && !html.contains("http://") && !html.contains("https://"));
-    }
-
-    #[test]
-    fn text_tables_line_up() {
-        let mut table = Table::new("sizes", &["what", "bytes"]);
-        table.rows.push(vec!["model".into(), "7".into()]);
-        table.rows.push(vec!["k".into(), "123456".into()]);
-        let text = table.to_text();
-        let ends: Vec<usize> = text.lines().skip(1).map(str::len).collect();
-        assert!(ends.windows(2).all(|pair| pair[0] == pair[1]), "{text}");
     }
 }
