@@ -227,7 +227,7 @@ pub(crate) fn centred_values(parameters: &Parameters, poly: &Poly<Coefficient>) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::parameters::ParametersLiteral;
+    use crate::literal::ParametersLiteral;
 
     fn wave(n: usize) -> Vec<Complex64> {
         (0..n).map(|i| Complex64::new((i as f64 * 0.37).sin(), (i as f64 * 0.11).cos() * 0.5)).collect()

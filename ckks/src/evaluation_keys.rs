@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
 use crate::galois::{GaloisElement, Permutation};
-use crate::parameters::{KeyShape, Parameters};
+use crate::parameters::Parameters;
+use crate::plan::KeyShape;
 use crate::poly::{Evaluation, Poly};
 use crate::sampling::{self, Seed};
 

@@ -22,7 +22,8 @@ use crate::buffer::Buffer;
 use crate::evaluation_keys::{GaloisKey, SwitchingKey};
 use crate::galois::{Moves, Permutation};
 use crate::kernels::{self, Target};
-use crate::parameters::{KeyShape, MAX_DIGITS, Parameters};
+use crate::parameters::Parameters;
+use crate::plan::{KeyShape, MAX_DIGITS};
 use crate::poly::{Evaluation, Poly};
 
 /// Positions of both halves of an inner product that are made before the next: the digits are read from memory once.

@@ -8,7 +8,8 @@
 //! |---|---|
 //! | `arith`, `primes`, `ntt`, `kernels` | one prime: Montgomery arithmetic, transforms, and the inner loops (the only `unsafe`) |
 //! | `poly`, `galois`, `basis`, `sampling` | polynomials in residue form, automorphisms, basis conversion, randomness |
-//! | `parameters`, `security` | literal to checked parameters, the 128-bit bounds, shapes of keys |
+//! | `literal`, `security`, `plan` | plain numbers to a checked plan: the 128-bit bounds, primes, shapes and sizes of keys, without transforms |
+//! | `parameters` | a plan with the transforms of its primes |
 //! | `embedding`, `encoder`, `plaintext` | slots to polynomials and back; plaintexts of short period at the cost of their period |
 //! | `encryptor`, `secret` | public-key encryption; secret key, key generation, decryption and noise flooding |
 //! | `key_switch`, `evaluation_keys`, `evaluator` | hybrid key switching, keys cut to their level, operations, linear maps and polynomials |
@@ -40,10 +41,12 @@ mod galois;
 #[allow(unsafe_code)]
 mod kernels;
 mod key_switch;
+mod literal;
 mod noise;
 mod ntt;
 mod parameters;
 mod plaintext;
+mod plan;
 mod poly;
 mod polynomial;
 mod primes;
@@ -63,12 +66,15 @@ pub use evaluator::{
 };
 pub use galois::GaloisElement;
 pub use kernels::instruction_set;
+pub use literal::ParametersLiteral;
 pub use noise::{Estimate, NoiseModel};
 pub use num_complex::Complex64;
-pub use parameters::{KeyShape, KeyTier, Parameters, ParametersLiteral};
+pub use parameters::Parameters;
 pub use plaintext::{PeriodicPlaintext, Plaintext};
+pub use plan::{KeyShape, KeyTier, RingPlan};
 pub use poly::{Coefficient, Evaluation, Poly};
 pub use polynomial::{Basis, Polynomial};
+pub use primes::MAX_PRIME_BITS;
 #[cfg(feature = "secret-key")]
 pub use secret::{Decryptor, Flooding, KeyGenerator, SecretEncryptor, SecretKey};
 pub use security::{SecretDistribution, Security};

@@ -23,7 +23,8 @@
 //! sums here add variances.
 
 use crate::error::Result;
-use crate::parameters::{KeyShape, Parameters};
+use crate::parameters::Parameters;
+use crate::plan::KeyShape;
 use crate::sampling::ERROR_DEVIATION;
 
 /// Variance of rounding to an integer.
@@ -69,9 +70,9 @@ impl NoiseModel {
     pub fn key_product(&self, level: usize, key_level: usize) -> f64 {
         assert!(level <= key_level, "a key for level {key_level} at level {level}");
         let KeyShape { digit_limbs, special } = self.parameters.key_shape(key_level).at(level + 1);
-        let special: f64 =
-            (0..special).map(|i| f64::from(self.parameters.special_table(i).modulus.value()).log2()).sum();
-        let moduli: Vec<f64> = (0..=level).map(|i| f64::from(self.parameters.modulus(i)).log2()).collect();
+        let log2 = |primes: &[u32]| -> Vec<f64> { primes.iter().map(|&q| f64::from(q).log2()).collect() };
+        let special: f64 = log2(&self.parameters.special_moduli()[..special]).iter().sum();
+        let moduli = log2(&self.parameters.moduli()[..=level]);
         let digits: f64 =
             moduli.chunks(digit_limbs).map(|d| (2.0 * (d.iter().sum::<f64>() - special)).exp2()).sum();
         self.degree * ERROR_DEVIATION.powi(2) * ROUNDING * digits

@@ -5,11 +5,13 @@
 //! with Tonelli-Shanks from the least non-residue: a rule, not a choice, because keys and ciphertexts travel in
 //! evaluation form and both ends must agree on the order.
 
+use std::collections::BTreeMap;
+
 use crate::arith::Modulus;
 use crate::error::{Error, Result};
 
 /// Largest size of a prime: one limb of 32 bits with two bits to spare for lazy sums.
-pub(crate) const MAX_BITS: u32 = 30;
+pub const MAX_PRIME_BITS: u32 = 30;
 
 /// Deterministic Miller-Rabin: the bases 2, 3, 5 and 7 decide every number below 3.2e9.
 fn is_prime(n: u32) -> bool {
@@ -42,24 +44,29 @@ pub(crate) fn least_bits(log_ring_degree: u32) -> u32 {
 pub(crate) fn generate(log_ring_degree: u32, bits: &[u32]) -> Result<Vec<u32>> {
     let step = 2u64 << log_ring_degree;
     let mut taken: Vec<u32> = Vec::with_capacity(bits.len());
+    // Each size goes on where it stopped: what lies before is taken or no prime.
+    let mut sizes = BTreeMap::new();
     for &size in bits {
         let least = least_bits(log_ring_degree);
-        if size < least || size > MAX_BITS {
+        if size < least || size > MAX_PRIME_BITS {
             return Err(Error::ModulusBits { bits: size, least });
         }
-        let centre = 1u64 << size;
-        // Candidates at growing distance: above, then below, within a factor of sqrt(2) of the centre.
-        let reach = centre / 3;
-        let next = (0u64..)
-            .take_while(|i| i * step <= reach)
-            .flat_map(|i| [centre + 1 + i * step, centre + 1 - (i + 1) * step])
-            .filter(|&c| c < 1 << MAX_BITS)
-            .map(|c| c as u32)
-            .find(|c| !taken.contains(c) && is_prime(*c))
-            .ok_or(Error::PrimesExhausted { bits: size, step })?;
-        taken.push(next);
+        let candidates = sizes.entry(size).or_insert_with(|| candidates(size, step));
+        let next = candidates.find(|c| !taken.contains(c) && is_prime(*c));
+        taken.push(next.ok_or(Error::PrimesExhausted { bits: size, step })?);
     }
     Ok(taken)
+}
+
+/// Numbers = 1 modulo `step` at growing distance from 2^size: above, then below, within a factor of sqrt(2).
+fn candidates(size: u32, step: u64) -> impl Iterator<Item = u32> {
+    let centre = 1u64 << size;
+    let reach = centre / 3;
+    (0u64..)
+        .take_while(move |i| i * step <= reach)
+        .flat_map(move |i| [centre + 1 + i * step, centre + 1 - (i + 1) * step])
+        .filter(|&c| c < 1 << MAX_PRIME_BITS)
+        .map(|c| c as u32)
 }
 
 /// A square root of `n` modulo a prime (Tonelli-Shanks), with `z` a non-residue.

@@ -101,7 +101,7 @@ pub(crate) fn gaussian(rng: &mut impl CryptoRng, degree: usize) -> Zeroizing<Vec
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::parameters::ParametersLiteral;
+    use crate::literal::ParametersLiteral;
 
     #[test]
     fn moments_are_two_sided() {

@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 
 /// The security that parameters are checked against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum Security {
     /// 128 bits against classical attacks.
     Classical128,
@@ -23,6 +24,9 @@ const BOUNDS: [(u32, u32, u32); 6] =
     [(12, 106, 80), (13, 214, 161), (14, 430, 322), (15, 868, 644), (16, 1747, 1289), (17, 3523, 2578)];
 
 impl Security {
+    /// log2 of the largest ring degree that a bound is known for.
+    pub const LARGEST_DEGREE: u32 = BOUNDS[BOUNDS.len() - 1].0;
+
     /// The greatest log2(QP), or `None` where nothing is checked.
     ///
     /// # Errors
@@ -34,7 +38,7 @@ impl Security {
         let row = BOUNDS.iter().find(|row| row.0 == log_ring_degree).ok_or(Error::RingDegree {
             given: log_ring_degree,
             least: BOUNDS[0].0,
-            most: BOUNDS[BOUNDS.len() - 1].0,
+            most: Self::LARGEST_DEGREE,
         })?;
         Ok(Some(if self == Self::Classical128 { row.1 } else { row.2 }))
     }

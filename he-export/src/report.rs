@@ -91,6 +91,7 @@ impl Report {
             scale_bits: plan.scale_bits,
             security: match plan.ring.security {
                 SecurityLevel::Classical128 => "128-bit security".into(),
+                SecurityLevel::Quantum128 => "128-bit security against quantum attacks".into(),
                 SecurityLevel::InsecureForTests => "NO security (tests only)".into(),
             },
             key_count: trace.key_count,

@@ -116,6 +116,19 @@ pub enum ModelError {
     /// The graph itself is not valid.
     #[error(transparent)]
     Graph(#[from] GraphError),
+    /// Numbers of a ring that the scheme refuses.
+    #[error(transparent)]
+    Ring(#[from] ckks::Error),
+    /// A tier without keys that cannot be one.
+    #[error(
+        "level {level} is not the highest of a tier that can do without keys, those are {tiers:?}: export the model again"
+    )]
+    SkippedTier {
+        /// The level named.
+        level: usize,
+        /// The highest levels of the tiers that can be skipped.
+        tiers: Vec<usize>,
+    },
     /// An operation that no packing here can carry out.
     #[error("node `{node}` cannot be packed: {reason}")]
     Unsupported {

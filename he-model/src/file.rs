@@ -327,8 +327,7 @@ impl HeModel {
             .graph
             .with_offsets(&model.offsets)
             .map_err(|e| FileError::Invalid { path: shown(), source: e.into() })?;
-        crate::parameters::bound(model.plan.ring.log_ring_degree, model.plan.ring.security)
-            .map_err(|source| FileError::Invalid { path: shown(), source })?;
+        model.plan.ring.plan().map_err(|source| FileError::Invalid { path: shown(), source })?;
         let Packing { films, slots, .. } = model.plan.packing;
         if !films.is_power_of_two() || films > slots || slots != model.plan.ring.slots() {
             return mismatch(format!(

@@ -5,7 +5,7 @@
 //! interpreter in `f64` ([`Graph::run`]) is the oracle that every other interpreter is tested against.
 //!
 //! Invariants:
-//! - This crate knows neither Burn nor keys.
+//! - This crate knows neither Burn nor keys: of the scheme it asks only how a ring is planned.
 //! - A [`Graph`] is always valid: it comes from a [`GraphLiteral`] through [`Graph::new`], which checks
 //!   names, order, shapes and array lengths.
 //! - Nothing read from a file panics or allocates before its size was checked.
@@ -31,7 +31,7 @@ pub use graph::{
 };
 pub use layout::{Grid, Layout};
 pub use lower::{Packing, lower};
-pub use parameters::{RingParameters, SecurityLevel};
+pub use parameters::{Ring, RingParameters, SecurityLevel};
 pub use planner::{Plan, PlanOptions, plan};
 pub use program::{Program, ValueId};
 pub use ranges::{Range, Ranges};

@@ -1,37 +1,19 @@
-//! The ring in plain numbers: what a model file states, and the bound that security puts on it.
+//! The ring of a model: what its file states, and what the scheme's own plan makes of it.
 //!
-//! This crate does not compute in the ring; the numbers are enough to predict levels, cost and memory. The crate
-//! that does checks them again.
+//! Bounds, primes, tiers and sizes are [`ckks::RingPlan`]'s, the code that the ciphertexts' parameters are made of. What
+//! stands here is the literal of a model file, and the choice of tiers for which no keys are made.
+
+use std::ops::Deref;
 
 use serde::{Deserialize, Serialize};
 
+pub use ckks::Security as SecurityLevel;
+use ckks::{KeyShape, KeyTier, MAX_PRIME_BITS, ParametersLiteral, RingPlan, SecretDistribution};
+
 use crate::ModelError;
 
-/// log2(N) with the most bits that log2(QP) may have at 128 bits of classical security, ternary secret: security
-/// guidelines for implementing homomorphic encryption (eprint 2024/463).
-const BOUNDS: [(u32, u32); 6] = [(12, 106), (13, 214), (14, 430), (15, 868), (16, 1747), (17, 3523)];
-
-/// log2 of the largest ring degree that the table has.
-pub const LARGEST_DEGREE: u32 = 17;
-
-/// Bits of every prime: one 32-bit limb with room for lazy sums.
-pub const PRIME_BITS: u32 = 30;
-
-/// Most digits of a key switch.
-const MAX_DIGITS: usize = 8;
-
-/// A tier of several digits over this many levels is halved.
-const HALVED_TIER: usize = 12;
-
-/// What the parameters promise.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SecurityLevel {
-    /// 128 bits against classical attacks.
-    Classical128,
-    /// Nothing: for tests on small rings.
-    InsecureForTests,
-}
+/// Bits of the primes of [`RingParameters::choose`]: one prime a level, as large as a limb holds.
+pub const PRIME_BITS: u32 = MAX_PRIME_BITS;
 
 /// Ring degree and sizes of the primes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,153 +33,174 @@ pub struct RingParameters {
     pub skipped_tiers: Vec<usize>,
 }
 
-/// Levels whose keys cut the modulus into equally long digits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tier {
-    /// Highest level.
-    pub top_level: usize,
-    /// Digits there; fewer at lower levels, where the same digits reach.
-    pub digits: usize,
-    /// Special primes there; at lower levels one more than a digit has limbs.
-    pub special: usize,
-}
-
 impl RingParameters {
     /// Parameters with `limbs` primes, and as many special primes as are useful and the bound allows.
     ///
     /// # Errors
-    /// [`ModelError::NoParameters`] saying how many bits are missing.
+    /// [`ModelError::Ring`] saying how many bits or primes are missing.
     pub fn choose(log_ring_degree: u32, limbs: usize, security: SecurityLevel) -> Result<Self, ModelError> {
-        let bound = bound(log_ring_degree, security)?;
-        let chain = limbs as u32 * PRIME_BITS;
-        let least = Self::least_special(limbs);
-        let room = (bound.saturating_sub(chain) / PRIME_BITS) as usize;
-        if chain > bound || room < least {
-            let needed = chain + least as u32 * PRIME_BITS;
-            let reason = format!(
-                "{limbs} primes of {PRIME_BITS} bits and {least} special ones take {needed} bits; at ring degree 2^{log_ring_degree} and 128 bits of security there are {bound}"
-            );
-            return Err(ModelError::NoParameters { reason });
-        }
-        let special = room.min(limbs + 1);
-        Ok(Self {
-            log_ring_degree,
-            modulus_bits: vec![PRIME_BITS; limbs],
-            special_bits: vec![PRIME_BITS; special],
-            security,
-            skipped_tiers: vec![],
-        })
+        Self::with_chain(log_ring_degree, vec![PRIME_BITS; limbs], security)
     }
 
-    /// Fewest special primes for `limbs` primes: one digit's and a spare one.
-    pub(crate) fn least_special(limbs: usize) -> usize {
-        limbs.div_ceil(MAX_DIGITS) + 1
-    }
-
-    /// N.
-    #[must_use]
-    pub fn ring_degree(&self) -> usize {
-        1 << self.log_ring_degree
+    /// Parameters with primes of these sizes, q_0 first, and as many special primes as are useful and the bound allows.
+    ///
+    /// # Errors
+    /// As [`Self::choose`].
+    pub fn with_chain(
+        log_ring_degree: u32,
+        modulus_bits: Vec<u32>,
+        security: SecurityLevel,
+    ) -> Result<Self, ModelError> {
+        let literal =
+            ParametersLiteral::with_special_primes(log_ring_degree, modulus_bits, PRIME_BITS, security)?;
+        let ParametersLiteral { modulus_bits, special_bits, .. } = literal;
+        Ok(Self { log_ring_degree, modulus_bits, special_bits, security, skipped_tiers: vec![] })
     }
 
     /// N / 2.
     #[must_use]
     pub fn slots(&self) -> usize {
-        self.ring_degree() / 2
+        1 << (self.log_ring_degree - 1)
     }
 
-    /// log2(Q P), an upper bound.
-    #[must_use]
-    pub fn total_bits(&self) -> u32 {
-        self.modulus_bits.iter().chain(&self.special_bits).sum()
-    }
-
-    /// The ranges of levels whose keys have equally long digits: for each number of digits the highest level that the bound allows,
-    /// and one in the middle of a wide range.
-    #[must_use]
-    pub fn tiers(&self) -> Vec<Tier> {
-        let mut tiers = self.all_tiers();
-        tiers.retain(|t| !self.skipped_tiers.contains(&t.top_level));
-        tiers
-    }
-
-    /// The lowest level from `level` on whose keys have the shape that serves `level`: where its own tier is skipped, the lowest of
-    /// the next one.
-    #[must_use]
-    pub fn key_level(&self, level: usize) -> usize {
-        let skipped = self.all_tiers().into_iter().filter(|t| self.skipped_tiers.contains(&t.top_level));
-        skipped
-            .filter(|t| t.top_level >= level)
-            .take_while(|t| {
-                // Only the run of skipped tiers that starts at the level's own one.
-                self.tiers().iter().all(|kept| kept.top_level < level || kept.top_level > t.top_level)
-            })
-            .map(|t| t.top_level + 1)
-            .last()
-            .unwrap_or(level)
-    }
-
-    /// The tiers with those for which no keys are made.
-    fn all_tiers(&self) -> Vec<Tier> {
-        let bound = bound(self.log_ring_degree, self.security).unwrap_or(u32::MAX);
-        let fits = |limbs: usize, digits: usize| {
-            let special = limbs.div_ceil(digits) + 1;
-            special <= self.special_bits.len() && (limbs + special) as u32 * PRIME_BITS <= bound
-        };
-        let shape = |limbs: usize, digits: usize| {
-            let special = limbs.div_ceil(digits) + 1;
-            Tier { top_level: limbs - 1, digits, special }
-        };
-        let (mut tiers, mut below) = (vec![], 0);
-        for digits in 1..=MAX_DIGITS {
-            let reach = (below + 1..=self.modulus_bits.len()).rev().find(|limbs| fits(*limbs, digits));
-            let Some(reach) = reach else { continue };
-            if digits > 1 && reach - below >= HALVED_TIER {
-                tiers.push(shape(below + (reach - below) / 2, digits));
-            }
-            tiers.push(shape(reach, digits));
-            below = reach;
-            if below == self.modulus_bits.len() {
-                break;
-            }
+    /// The ring, planned and checked by the scheme.
+    ///
+    /// # Errors
+    /// [`ModelError::Ring`] for what the scheme refuses, [`ModelError::SkippedTier`] for a tier that there is not.
+    pub fn plan(&self) -> Result<Ring, ModelError> {
+        let plan = ParametersLiteral {
+            log_ring_degree: self.log_ring_degree,
+            modulus_bits: self.modulus_bits.clone(),
+            special_bits: self.special_bits.clone(),
+            secret: SecretDistribution::UniformTernary,
+            security: self.security,
         }
-        tiers
-    }
-
-    /// Digits and special primes of a key switch at `level`.
-    #[must_use]
-    pub fn key_shape(&self, level: usize) -> (usize, usize) {
-        let tier = self.tiers().into_iter().find(|t| t.top_level >= level);
-        tier.map_or((MAX_DIGITS, self.special_bits.len()), |t| {
-            let digit_limbs = (t.top_level + 1).div_ceil(t.digits).min(level + 1);
-            ((level + 1).div_ceil(digit_limbs), digit_limbs + 1)
-        })
-    }
-
-    /// Bytes in memory of one key for `level`: two polynomials a digit.
-    #[must_use]
-    pub fn key_bytes(&self, level: usize) -> usize {
-        let (digits, special) = self.key_shape(level);
-        2 * digits * (level + 1 + special) * self.ring_degree() * 4
-    }
-
-    /// Bytes of a ciphertext at `level`.
-    #[must_use]
-    pub fn ciphertext_bytes(&self, level: usize) -> usize {
-        2 * (level + 1) * self.ring_degree() * 4
+        .plan()?;
+        Ring { kept: plan.key_tiers().to_vec(), plan }.skipping(&self.skipped_tiers)
     }
 }
 
-/// Most bits of log2(QP).
-///
-/// # Errors
-/// A ring degree that the table does not have.
-pub fn bound(log_ring_degree: u32, security: SecurityLevel) -> Result<u32, ModelError> {
-    if security == SecurityLevel::InsecureForTests {
-        return Ok(u32::MAX);
+/// A planned ring with the tiers that keys are made for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ring {
+    plan: RingPlan,
+    /// Ascending; the highest tier is always among them.
+    kept: Vec<KeyTier>,
+}
+
+impl Deref for Ring {
+    type Target = RingPlan;
+
+    fn deref(&self) -> &RingPlan {
+        &self.plan
     }
-    BOUNDS.iter().find(|(n, _)| *n == log_ring_degree).map(|(_, bits)| *bits).ok_or_else(|| {
-        let reason = format!("there is no security bound for a ring degree of 2^{log_ring_degree}");
-        ModelError::NoParameters { reason }
-    })
+}
+
+impl Ring {
+    /// The same ring without keys for these tiers, named by their highest levels.
+    ///
+    /// # Errors
+    /// [`ModelError::SkippedTier`] for a level that is not the highest one of a tier, and for the highest tier, which no other
+    /// can serve.
+    pub fn skipping(&self, tops: &[usize]) -> Result<Self, ModelError> {
+        let all = self.plan.key_tiers();
+        let below = &all[..all.len() - 1];
+        if let Some(&level) = tops.iter().find(|top| below.iter().all(|tier| tier.top_level != **top)) {
+            let tiers = below.iter().map(|tier| tier.top_level).collect();
+            return Err(ModelError::SkippedTier { level, tiers });
+        }
+        let kept = all.iter().filter(|tier| !tops.contains(&tier.top_level)).copied().collect();
+        Ok(Self { plan: self.plan.clone(), kept })
+    }
+
+    /// The tiers that keys are made for, lowest first.
+    #[must_use]
+    pub fn tiers(&self) -> &[KeyTier] {
+        &self.kept
+    }
+
+    /// The lowest level from `level` on whose keys have the shape that serves `level`: where its own tier is skipped, the lowest of
+    /// the next one that is not. A level that the ring does not have, which may come from elsewhere, is left for the scheme to refuse.
+    #[must_use]
+    pub fn key_level(&self, level: usize) -> usize {
+        let Some(serving) = self.kept.iter().find(|tier| tier.top_level >= level) else { return level };
+        let tops = self.plan.key_tiers().iter().map(|tier| tier.top_level);
+        let below = tops.take_while(|top| *top < serving.top_level).last();
+        below.map_or(level, |below| level.max(below + 1))
+    }
+
+    /// How a key switch at `level` cuts the modulus, with the keys that there are.
+    ///
+    /// # Panics
+    /// If the level exceeds the highest.
+    #[must_use]
+    pub fn switch_shape(&self, level: usize) -> KeyShape {
+        self.plan.key_shape(self.key_level(level)).at(level + 1)
+    }
+
+    /// The primes of the chain as numbers, q_0 first.
+    #[must_use]
+    pub fn primes(&self) -> Vec<f64> {
+        self.plan.moduli().iter().map(|q| f64::from(*q)).collect()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// 20 primes at 2^15 leave room for few special ones, so that there are several tiers.
+    fn tiered() -> RingParameters {
+        RingParameters::choose(15, 20, SecurityLevel::Classical128).unwrap()
+    }
+
+    #[test]
+    fn a_skipped_tier_is_served_by_the_next_one_kept() {
+        let ring = tiered().plan().unwrap();
+        let tops: Vec<usize> = ring.tiers().iter().map(|tier| tier.top_level).collect();
+        assert!(tops.len() > 2, "{tops:?}");
+        for skipped in [vec![], vec![tops[0]], vec![tops[1]], tops[..tops.len() - 1].to_vec()] {
+            let fewer = ring.skipping(&skipped).unwrap();
+            assert_eq!(fewer.tiers().len(), tops.len() - skipped.len());
+            for level in 0..=ring.max_level() {
+                let tier = fewer.tiers().iter().find(|tier| tier.top_level >= level).unwrap();
+                assert_eq!(fewer.switch_shape(level), tier.shape.at(level + 1), "{skipped:?} at {level}");
+                // The lowest level from here on that is in the tier, so that no key is larger than it has to be.
+                let key_level = fewer.key_level(level);
+                let own = |l: &usize| tops.iter().find(|top| *top >= l) == Some(&tier.top_level);
+                assert_eq!((level..=ring.max_level()).find(own), Some(key_level), "{skipped:?} at {level}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_tier_that_cannot_be_skipped_is_refused() {
+        let top = tiered().plan().unwrap().max_level();
+        for level in [top, 0, 1000] {
+            let ring = RingParameters { skipped_tiers: vec![level], ..tiered() };
+            let error = ring.plan().unwrap_err();
+            assert!(matches!(error, ModelError::SkippedTier { level: l, .. } if l == level), "{error}");
+        }
+    }
+
+    #[test]
+    fn primes_of_several_sizes_are_stated_and_planned() {
+        let chain = [vec![24; 2], vec![30; 2], vec![25; 8], vec![28; 3]].concat();
+        let stated = RingParameters::with_chain(15, chain, SecurityLevel::Quantum128).unwrap();
+        let text = serde_json::to_string(&stated).unwrap();
+        assert!(
+            text.contains("\"modulus_bits\":[24,24,30,30,25") && text.contains("\"quantum128\""),
+            "{text}"
+        );
+        let read: RingParameters = serde_json::from_str(&text).unwrap();
+        assert_eq!(read, stated);
+        let ring = read.plan().unwrap();
+        for (prime, bits) in ring.primes().iter().zip(&stated.modulus_bits) {
+            assert!((prime.log2() - f64::from(*bits)).abs() < 0.5);
+        }
+        // What ciphertexts are made with, is the same plan.
+        let parameters = ring.literal().build().unwrap();
+        assert_eq!(*parameters, *ring);
+    }
 }

@@ -4,13 +4,14 @@
 //! respects the security bound and the budget for keys wins. One prime of 30 bits serves a level; two remain at the output,
 //! so that results of up to 2^28 at a scale of 2^30 cannot wrap around.
 
+use ckks::KeyShape;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::graph::{Conv2d, Graph, NodeId, Op};
 use crate::interpret::trace::{Costs, Trace};
 use crate::lower::{Packing, ciphertexts, lower};
-use crate::parameters::{LARGEST_DEGREE, PRIME_BITS, RingParameters, SecurityLevel, bound};
+use crate::parameters::{PRIME_BITS, Ring, RingParameters, SecurityLevel};
 use crate::program::{Instruction, Program};
 use crate::schedule::{Chain, Schedule, depth, schedule};
 use crate::{ModelError, Shape};
@@ -105,14 +106,18 @@ impl Plan {
         schedule(program, &Chain { primes: primes.to_vec(), scale, base_level: self.base_level })
     }
 
-    /// Operations, keys and predicted cost, with primes of exactly their size.
+    /// Operations, keys and predicted cost.
     ///
     /// # Errors
-    /// As [`schedule`].
+    /// As [`RingParameters::plan`] and [`schedule`].
     pub fn trace(&self, program: &Program) -> Result<Trace, ModelError> {
-        let primes: Vec<f64> = self.ring.modulus_bits.iter().map(|b| f64::from(*b).exp2()).collect();
-        let schedule = self.schedule(program, &primes)?;
-        Ok(Trace::new(program, &schedule, &self.ring, &Costs::default()))
+        self.trace_in(&self.ring.plan()?, program)
+    }
+
+    /// As [`Self::trace`], in the planned ring.
+    fn trace_in(&self, ring: &Ring, program: &Program) -> Result<Trace, ModelError> {
+        let schedule = self.schedule(program, &ring.primes())?;
+        Ok(Trace::new(program, &schedule, ring, &Costs::default()))
     }
 }
 
@@ -123,7 +128,7 @@ impl Plan {
 pub fn plan(graph: &Graph, options: &PlanOptions) -> Result<Plan, ModelError> {
     let degrees = match options.log_ring_degree {
         Some(n) => n..=n,
-        None => 13..=LARGEST_DEGREE,
+        None => 13..=SecurityLevel::LARGEST_DEGREE,
     };
     let mut last = None;
     // Without and with a prime each for weights and masks.
@@ -168,7 +173,7 @@ pub fn plan(graph: &Graph, options: &PlanOptions) -> Result<Plan, ModelError> {
     }
     let none = || ModelError::NoParameters { reason: "no ring degree was allowed".into() };
     let last = last.unwrap_or_else(none);
-    if matches!(last, ModelError::NoParameters { .. }) {
+    if matches!(last, ModelError::NoParameters { .. } | ModelError::Ring(_)) {
         return Err(levels_missing(graph, options).unwrap_or(last));
     }
     Err(last)
@@ -195,8 +200,8 @@ fn widened(graph: &Graph, options: &PlanOptions, seconds: f64, plan: Plan) -> Pl
 /// What is missing where the primes do not fit: the packing with fewest levels at the largest ring degree allowed, up to the first
 /// layer for which no level is left. `None` if nothing can be packed there, or it would fit.
 fn levels_missing(graph: &Graph, options: &PlanOptions) -> Option<ModelError> {
-    let log_n = options.log_ring_degree.unwrap_or(LARGEST_DEGREE);
-    let bound = bound(log_n, options.security).ok()?;
+    let log_n = options.log_ring_degree.unwrap_or(SecurityLevel::LARGEST_DEGREE);
+    let bound = options.security.bound(log_n).ok()??;
     let packings = packings(graph, 1 << (log_n - 1), options.precise.unwrap_or(false), options);
     let programs = packings.iter().filter_map(|p| lower(graph, p).ok());
     let program = programs.min_by_key(depth)?;
@@ -205,15 +210,15 @@ fn levels_missing(graph: &Graph, options: &PlanOptions) -> Option<ModelError> {
     let layer = first_layer_beyond(&program, levels)?.to_owned();
     let needed = depth(&program);
     let bits = least_bits(needed + BASE_LEVEL + 1);
-    let larger =
-        (log_n + 1..=LARGEST_DEGREE).find(|n| self::bound(*n, options.security).is_ok_and(|b| b >= bits));
+    let fits = |n: &u32| matches!(options.security.bound(*n), Ok(Some(bound)) if bound >= bits);
+    let larger = (log_n + 1..=SecurityLevel::LARGEST_DEGREE).find(fits);
     let log_ring_degree = log_n;
     Some(ModelError::Levels { layer, levels, needed, bits, bound, log_ring_degree, larger })
 }
 
 /// Bits of the smallest chain and special primes for `limbs` primes.
 fn least_bits(limbs: usize) -> u32 {
-    (limbs + RingParameters::least_special(limbs)) as u32 * PRIME_BITS
+    (limbs + KeyShape::least_special(limbs)) as u32 * PRIME_BITS
 }
 
 /// The first layer in whose course more than `levels` primes are used up.
@@ -290,7 +295,10 @@ fn is_exact(packing: &Packing) -> bool {
 
 /// True if key switches have at most two digits.
 fn few_digits(plan: &Plan) -> bool {
-    plan.ring.key_shape(plan.ring.modulus_bits.len() - 1).0 <= 2
+    plan.ring.plan().is_ok_and(|ring| {
+        let top = ring.max_level();
+        ring.switch_shape(top).digits(top + 1) <= 2
+    })
 }
 
 /// The error that says most about what to do: of budgets for keys the smallest that would do, before what else comes last.
@@ -385,13 +393,14 @@ fn attempt(
     let scale_bits = if shared { COPIES_SCALE_BITS } else { PRIME_BITS };
     let mut plan = Plan { packing, ring, scale_bits, base_level: BASE_LEVEL };
     // Without tiers of keys of their own for some levels, those of a higher tier serve: fewer keys, at some cost in time.
-    let tops: Vec<usize> = plan.ring.tiers().iter().map(|t| t.top_level).rev().skip(1).collect();
-    let needs = plan.trace(&program)?.keys;
+    let whole = plan.ring.plan()?;
+    let tops: Vec<usize> = whole.tiers().iter().map(|t| t.top_level).rev().skip(1).collect();
+    let needs = plan.trace_in(&whole, &program)?.keys;
     let mut choices: Vec<(usize, Vec<usize>)> = vec![];
     for skipped in 0..1usize << tops.len() {
         let chosen = tops.iter().enumerate().filter(|(i, _)| skipped >> i & 1 == 1);
-        plan.ring.skipped_tiers = chosen.map(|(_, top)| *top).collect();
-        choices.push((needs.keys(&plan.ring).1, plan.ring.skipped_tiers.clone()));
+        let skipped: Vec<usize> = chosen.map(|(_, top)| *top).collect();
+        choices.push((needs.keys(&whole.skipping(&skipped)?).1, skipped));
     }
     choices.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.cmp(&b.1)));
     let least = choices.first().map_or(0, |c| c.0);
@@ -399,8 +408,9 @@ fn attempt(
     let fits = within == choices.len();
     let mut timed: Vec<(f64, Plan)> = vec![];
     for (_, skipped) in choices.into_iter().take(within) {
+        let seconds = plan.trace_in(&whole.skipping(&skipped)?, &program)?.seconds();
         plan.ring.skipped_tiers = skipped;
-        timed.push((plan.trace(&program)?.seconds(), plan.clone()));
+        timed.push((seconds, plan.clone()));
     }
     let fastest = timed.iter().fold(f64::INFINITY, |s, (t, _)| s.min(*t));
     let chosen = timed.into_iter().find(|(seconds, _)| *seconds <= KEYS_TIME * fastest);

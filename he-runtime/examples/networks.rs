@@ -70,7 +70,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         circuit.trace.key_count,
         circuit.trace.key_bytes >> 20
     );
-    println!("depth {}, tiers {:?}", circuit.trace.depth, model.plan.ring.tiers());
+    println!("depth {}, tiers {:?}", circuit.trace.depth, circuit.ring.tiers());
     if let Some(latents) = number("SIMULATE") {
         simulated(&model, &circuit, latents)?;
     }

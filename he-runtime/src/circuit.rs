@@ -1,33 +1,15 @@
 //! A model made concrete: its program with the levels and scales that the real primes give.
 
-use ckks::{EvaluationKeyRequest, Parameters, ParametersLiteral, SecretDistribution, Security};
+use ckks::{EvaluationKeyRequest, Parameters};
 use he_model::interpret::trace::{Costs, KeyNeeds, Trace};
 use he_model::schedule::Schedule;
-use he_model::{HeModel, Layout, Preprocessing, Program, RingParameters, SecurityLevel, Shape};
+use he_model::{HeModel, Layout, Preprocessing, Program, Ring, RingParameters, Shape};
 use serde::{Deserialize, Serialize};
 
 use crate::RuntimeError;
 
 /// A latent may exceed the calibrated range by this factor before it is refused.
 const RANGE_MARGIN: f64 = 2.0;
-
-/// The parameters of a model, checked by the scheme.
-///
-/// # Errors
-/// Whatever the scheme refuses: bounds, sizes, missing primes.
-pub fn parameters(ring: &RingParameters) -> Result<Parameters, RuntimeError> {
-    let literal = ParametersLiteral {
-        log_ring_degree: ring.log_ring_degree,
-        modulus_bits: ring.modulus_bits.clone(),
-        special_bits: ring.special_bits.clone(),
-        secret: SecretDistribution::UniformTernary,
-        security: match ring.security {
-            SecurityLevel::Classical128 => Security::Classical128,
-            SecurityLevel::InsecureForTests => Security::InsecureForTests,
-        },
-    };
-    Ok(literal.build()?)
-}
 
 /// A model with its program, parameters, levels and scales.
 #[derive(Debug, Clone)]
@@ -36,8 +18,10 @@ pub struct Circuit {
     pub program: Program,
     /// Levels and scales.
     pub schedule: Schedule,
-    /// The ring.
+    /// The ring with its transforms.
     pub parameters: Parameters,
+    /// The ring with the tiers that keys are made for.
+    pub ring: Ring,
     /// Operations, keys, predicted cost.
     pub trace: Trace,
     /// What the client has to know.
@@ -51,11 +35,10 @@ impl Circuit {
     /// A plan that does not fit its graph, or parameters that the scheme refuses.
     pub fn new(model: &HeModel) -> Result<Self, RuntimeError> {
         let program = model.program()?;
-        let parameters = parameters(&model.plan.ring)?;
-        let primes: Vec<f64> =
-            (0..=parameters.max_level()).map(|i| f64::from(parameters.modulus(i))).collect();
-        let schedule = model.plan.schedule(&program, &primes)?;
-        let trace = Trace::new(&program, &schedule, &model.plan.ring, &Costs::default());
+        let ring = model.plan.ring.plan()?;
+        let parameters = Parameters::from((*ring).clone());
+        let schedule = model.plan.schedule(&program, &ring.primes())?;
+        let trace = Trace::new(&program, &schedule, &ring, &Costs::default());
         let output = program.outputs.first().map_or(1.0, |o| schedule.steps[o.index()].scale);
         let spec = ClientSpec {
             model: model.digest(),
@@ -70,7 +53,7 @@ impl Circuit {
             preprocessing: model.preprocessing.clone(),
             keys: trace.keys.clone(),
         };
-        Ok(Self { program, schedule, parameters, trace, spec })
+        Ok(Self { program, schedule, parameters, ring, trace, spec })
     }
 }
 
@@ -108,7 +91,7 @@ impl ClientSpec {
     /// # Errors
     /// Whatever the scheme refuses.
     pub fn parameters(&self) -> Result<Parameters, RuntimeError> {
-        parameters(&self.ring)
+        Ok(Parameters::from((*self.ring.plan()?).clone()))
     }
 
     /// Films that one run takes: those of a batch share the ciphertexts, and a batch takes as long as one film.
@@ -158,7 +141,7 @@ impl ClientSpec {
     /// # Errors
     /// [`RuntimeError::Layout`] with what does not fit.
     pub fn check(&self) -> Result<(), RuntimeError> {
-        let slots = self.parameters()?.slots();
+        let slots = self.ring.plan()?.slots();
         let refuse = |what, reason| Err(RuntimeError::Layout { what, reason });
         for (what, layout) in [("latent", &self.input), ("result", &self.output)] {
             if let Err(reason) = layout.check(slots) {
@@ -176,14 +159,17 @@ impl ClientSpec {
     }
 
     /// The keys that the server needs, as the scheme wants them asked for.
-    #[must_use]
-    pub fn key_request(&self) -> EvaluationKeyRequest {
-        let level = |level: &usize| self.ring.key_level(*level);
-        EvaluationKeyRequest {
+    ///
+    /// # Errors
+    /// Whatever the scheme refuses.
+    pub fn key_request(&self) -> Result<EvaluationKeyRequest, RuntimeError> {
+        let ring = self.ring.plan()?;
+        let level = |level: &usize| ring.key_level(*level);
+        Ok(EvaluationKeyRequest {
             relinearization: self.keys.relinearizations.iter().map(level).collect(),
             rotations: self.keys.rotations.iter().map(|(r, l)| (i64::from(*r), level(l))).collect(),
             conjugations: self.keys.conjugations.iter().map(|(r, l)| (i64::from(*r), level(l))).collect(),
-        }
+        })
     }
 
     /// The model's digest as bytes, as messages carry it.

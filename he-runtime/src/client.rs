@@ -106,7 +106,7 @@ impl KeyBundle {
         let secret = SecretKey::generate(&parameters, rng);
         let generator = KeyGenerator::new(&parameters, &secret)?;
         let public = PublicKeyFile::new(&parameters, generator.public_key(rng))?;
-        let evaluation = generator.evaluation_keys(&spec.key_request(), rng)?;
+        let evaluation = generator.evaluation_keys(&spec.key_request()?, rng)?;
         let key = public.key();
         Ok(Self { client: ClientKeys { key, secret }, server: ServerKeys { key, evaluation }, public })
     }

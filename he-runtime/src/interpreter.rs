@@ -104,8 +104,7 @@ fn single_levels(circuit: &Circuit) -> HashMap<(PlainId, u64), usize> {
 
 /// Special primes of the keys that serve a level.
 fn special_primes(circuit: &Circuit, level: usize) -> usize {
-    let key_level = circuit.spec.ring.key_level(level);
-    circuit.parameters.key_shape(key_level).at(level + 1).special
+    circuit.ring.switch_shape(level).special
 }
 
 struct Maker<'a> {

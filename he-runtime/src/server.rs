@@ -165,7 +165,7 @@ impl Clock {
 
 /// Every key that the circuit needs must be there at its level.
 fn check_keys(circuit: &Circuit, keys: &ServerKeys) -> Result<(), RuntimeError> {
-    let needed = circuit.spec.key_request().plan(&circuit.parameters)?;
+    let needed = circuit.spec.key_request()?.plan(&circuit.parameters)?;
     let missing: Vec<String> = needed
         .iter()
         .filter_map(|(element, level)| {

@@ -198,7 +198,8 @@ fn keys_of_a_higher_tier_serve_the_lower_ones() {
     model.plan.ring.special_bits.truncate(10);
     model.plan.ring.skipped_tiers.clear();
     let all = Circuit::new(&model).unwrap().trace.key_count;
-    let tiers = model.plan.ring.tiers();
+    let ring = model.plan.ring.plan().unwrap();
+    let tiers = ring.tiers();
     assert!(tiers.len() > 1, "{tiers:?}");
     model.plan.ring.skipped_tiers = tiers[..tiers.len() - 1].iter().map(|t| t.top_level).collect();
     let fewer = Circuit::new(&model).unwrap().trace.key_count;

@@ -15,7 +15,7 @@ const GROUND: &str = "durable";
 const ALLOWED: &[(&str, &[&str])] = &[
     ("durable", &[]),
     ("ckks", &[]),
-    ("he-model", &[]),
+    ("he-model", &["ckks"]),
     ("he-runtime", &["ckks", "he-model"]),
     ("he-protocol", &["he-model", "he-runtime"]),
     ("he-server", &["ckks", "he-model", "he-protocol", "he-runtime"]),
@@ -153,4 +153,35 @@ fn the_server_module_never_names_a_secret() {
             assert!(!text.contains(secret), "{} names {secret}", file.display());
         }
     }
+}
+
+/// Every Rust file below a folder.
+fn sources(folder: &std::path::Path, found: &mut Vec<std::path::PathBuf>) {
+    for entry in std::fs::read_dir(folder).expect("readable folder") {
+        let path = entry.expect("readable entry").path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// The greatest modulus of every ring degree stands in one file; who needs a bound asks `ckks::Security` for it.
+#[test]
+fn the_security_bounds_are_written_down_once() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut files = vec![];
+    for package in metadata().workspace_packages() {
+        sources(package.manifest_path.parent().expect("a folder").join("src").as_std_path(), &mut files);
+    }
+    let names_bounds = |file: &std::path::PathBuf| {
+        let text = std::fs::read_to_string(file).expect("readable source");
+        let words: Vec<&str> = text.split(|c: char| !c.is_ascii_alphanumeric()).collect();
+        ["868", "1747", "3523"].iter().all(|bound| words.contains(bound))
+    };
+    let found: Vec<_> = files.into_iter().filter(names_bounds).collect();
+    let [only] = found.as_slice() else { panic!("bounds stand in {found:?}") };
+    let home = root.join("ckks/src/security.rs").canonicalize().expect("ckks has them");
+    assert_eq!(only.canonicalize().expect("a file"), home);
 }

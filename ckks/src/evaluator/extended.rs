@@ -18,7 +18,7 @@ use crate::evaluator::{Evaluator, same_level, same_scale};
 use crate::galois::GaloisElement;
 use crate::kernels;
 use crate::key_switch::{self, BLOCK, Decomposition};
-use crate::parameters::KeyShape;
+use crate::plan::KeyShape;
 use crate::poly::{Evaluation, Poly};
 
 /// P times a ciphertext, modulo Q_l P.

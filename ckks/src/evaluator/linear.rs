@@ -18,8 +18,9 @@ use crate::evaluation_keys::{EvaluationKeys, GaloisKey};
 use crate::evaluator::{Evaluator, ExtendedCiphertext};
 use crate::kernels::{self, Factors, Term};
 use crate::key_switch::{self, Addend, Decomposition};
-use crate::parameters::{KeyShape, Parameters};
+use crate::parameters::Parameters;
 use crate::plaintext::{PeriodicPlaintext, Plaintext};
+use crate::plan::KeyShape;
 use crate::poly::{Evaluation, Poly};
 
 /// Most positions of a limb that are multiplied and summed for all giant steps before the next.

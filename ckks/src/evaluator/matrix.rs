@@ -17,7 +17,7 @@ use crate::evaluation_keys::{EvaluationKeys, GaloisKey};
 use crate::evaluator::{Evaluator, ExtendedCiphertext, same_level, same_scale};
 use crate::kernels::{self, Term};
 use crate::key_switch::{self, Decomposition};
-use crate::parameters::KeyShape;
+use crate::plan::KeyShape;
 use crate::poly::Poly;
 
 /// Most inputs that are decomposed at a time.

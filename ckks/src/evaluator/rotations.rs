@@ -9,7 +9,7 @@ use crate::evaluation_keys::{EvaluationKeys, GaloisKey};
 use crate::evaluator::Evaluator;
 use crate::galois::GaloisElement;
 use crate::key_switch::{self, Addend, Decomposition};
-use crate::parameters::KeyShape;
+use crate::plan::KeyShape;
 
 impl Evaluator {
     /// Moves every slot `rotation` places to the left (to the right where negative). Level and scale stay.

@@ -11,7 +11,8 @@ use crate::encryptor::PublicKey;
 use crate::error::{Error, Result};
 use crate::evaluation_keys::{EvaluationKeys, GaloisKey, RelinearizationKey, SwitchingKey};
 use crate::galois::GaloisElement;
-use crate::parameters::{Parameters, ParametersLiteral};
+use crate::literal::ParametersLiteral;
+use crate::parameters::Parameters;
 use crate::poly::{Evaluation, Poly};
 #[cfg(feature = "secret-key")]
 use crate::secret::SecretKey;

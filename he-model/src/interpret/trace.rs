@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::convert::Infallible;
 
 use super::{Interpreter, walk};
-use crate::parameters::RingParameters;
+use crate::parameters::Ring;
 use crate::program::{GiantSteps, Instruction, PlainId, Program, Term, ValueId, rounds};
 use crate::schedule::{Schedule, Step};
 
@@ -92,7 +92,7 @@ impl KeyNeeds {
     /// Number of keys, and their bytes in memory: one key for each automorphism and tier of levels, cut to the highest
     /// level in the tier.
     #[must_use]
-    pub fn keys(&self, ring: &RingParameters) -> (usize, usize) {
+    pub fn keys(&self, ring: &Ring) -> (usize, usize) {
         let tiers = ring.tiers();
         let tier = |level: usize| tiers.partition_point(|t| t.top_level < level);
         let raised = |level: &usize| ring.key_level(*level);
@@ -131,7 +131,7 @@ pub struct Trace {
 impl Trace {
     /// Traces a program.
     #[must_use]
-    pub fn new(program: &Program, schedule: &Schedule, ring: &RingParameters, costs: &Costs) -> Self {
+    pub fn new(program: &Program, schedule: &Schedule, ring: &Ring, costs: &Costs) -> Self {
         let layers = program.layers.iter().map(|n| LayerTrace { name: n.clone(), ..LayerTrace::default() });
         let trace = Self {
             layers: layers.collect(),
@@ -186,7 +186,7 @@ struct KeySwitch {
 }
 
 struct Tracer<'a> {
-    ring: &'a RingParameters,
+    ring: &'a Ring,
     costs: Costs,
     trace: Trace,
     layer: usize,
@@ -207,14 +207,15 @@ struct Tracer<'a> {
 impl Tracer<'_> {
     /// The ring's share of the cost at N = 2^16.
     fn share(&self) -> f64 {
-        let n = f64::from(self.ring.log_ring_degree);
+        let n = f64::from(self.ring.literal().log_ring_degree);
         (n - 16.0).exp2() * n / 16.0
     }
 
     fn key_switch(&self, level: usize) -> KeySwitch {
         let (c, share) = (self.costs, self.share());
-        let (digits, special) = self.ring.key_shape(level);
-        let (l, k) = ((level + 1) as f64, special as f64);
+        let shape = self.ring.switch_shape(level);
+        let digits = shape.digits(level + 1);
+        let (l, k) = ((level + 1) as f64, shape.special as f64);
         let part = (level + 1).div_ceil(digits);
         let convert: f64 = (0..digits)
             .map(|d| (level + 1).saturating_sub(d * part).min(part) as f64)

@@ -69,7 +69,7 @@ pub fn run(context: &Context, arguments: &DemoArguments) -> Result<()> {
     let folder = RunFolder::new(&outcome.config.run.dir);
     eval::print(&outcome.evaluation);
     print!("{}{}", page::time_table(&outcome).to_text(), page::size_table(&outcome).to_text());
-    print!("{}", page::parameter_table(&outcome)?.to_text());
+    print!("{}", page::parameter_table(&outcome).to_text());
     page::write(context, &outcome, &folder)?;
     println!("report: {}", folder.report().display());
     println!("TensorBoard logs: {}", folder_of_logs(&outcome.config).display());
