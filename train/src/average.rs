@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::state::State;
+use crate::{Result, TrainError, state::State};
 
 /// How weights are averaged.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -17,6 +17,21 @@ pub struct AverageConfig {
     /// Steps from one update to the next; more than 1 spares large networks the copy. 1.
     #[serde(default = "one")]
     pub every: u64,
+}
+
+impl AverageConfig {
+    /// Checks decay and interval; `field` names the section.
+    ///
+    /// # Errors
+    ///
+    /// One of them cannot work.
+    pub fn check(self, field: &'static str) -> Result<()> {
+        if (0.0..1.0).contains(&self.decay) && self.every > 0 {
+            return Ok(());
+        }
+        let expected = "decay must be at least 0 and below 1, every at least 1".to_owned();
+        Err(TrainError::Value { field, found: format!("{self:?}"), expected })
+    }
 }
 
 fn one() -> u64 {

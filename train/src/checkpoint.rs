@@ -18,7 +18,7 @@ use std::{collections::HashMap, fs, path::Path};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::Value;
 
-use crate::{Result, TrainError, files::write_atomically, state::State};
+use crate::{Result, TrainError, state::State};
 
 /// The most bytes of a checkpoint that are read: the full-size VQGAN with optimizer state has about 1 GB.
 const MAX_FILE_BYTES: u64 = 16 << 30;
@@ -100,7 +100,7 @@ impl Checkpoint {
             })
             .collect::<Result<Vec<_>>>()?;
         let file = safetensors::serialize(views, Some(metadata)).map_err(refuse)?;
-        write_atomically(path, &file)?;
+        durable::write(path, &file)?;
         Ok(digest)
     }
 

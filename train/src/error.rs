@@ -173,6 +173,12 @@ impl TrainError {
     }
 }
 
+impl From<durable::Error> for TrainError {
+    fn from(error: durable::Error) -> Self {
+        Self::Io { file: error.path, action: error.step, source: error.source }
+    }
+}
+
 /// Names of films as a message shows them.
 fn few(films: &[String]) -> String {
     const SHOWN: usize = 8;

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, path::Path};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Result, files::write_atomically};
+use crate::Result;
 
 /// One row: a step and its figures in a fixed order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -76,9 +76,9 @@ impl History {
     ///
     /// A file cannot be written.
     pub fn save(&self, folder: &Path) -> Result<()> {
-        write_atomically(&folder.join("metrics.csv"), self.csv().as_bytes())?;
+        durable::write(&folder.join("metrics.csv"), self.csv().as_bytes())?;
         let json = serde_json::to_string_pretty(&self.rows).unwrap_or_default();
-        write_atomically(&folder.join("metrics.json"), json.as_bytes())
+        Ok(durable::write(&folder.join("metrics.json"), json.as_bytes())?)
     }
 }
 

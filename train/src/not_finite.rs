@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::{TrainError, files::write_atomically, optimizer::NotFinite};
+use crate::{TrainError, optimizer::NotFinite};
 
 /// What was no number, and where.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ impl Broken {
             "place": place.trim_start_matches([',', ' ']), "films": films,
         });
         // The error to report is this one, whether or not the record could be written.
-        let _ = write_atomically(&folder.join("not-finite.json"), format!("{record:#}\n").as_bytes());
+        let _ = durable::write(&folder.join("not-finite.json"), format!("{record:#}\n").as_bytes());
         TrainError::NotFinite { stage, quantity, value, step, place, films }
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
 
-use crate::{Result, files::write_atomically};
+use crate::Result;
 
 /// Pixels between two films in a grid.
 const GAP: usize = 2;
@@ -61,7 +61,7 @@ impl Picture {
     ///
     /// The file cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
-        write_atomically(path, &self.png())
+        Ok(durable::write(path, &self.png())?)
     }
 }
 

@@ -10,9 +10,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::{
-    Config, Result, TrainError, checkpoint::Checkpoint, files::write_atomically, progress::Progress,
-};
+use crate::{Config, Result, TrainError, checkpoint::Checkpoint, progress::Progress};
 
 /// One run of one or more stages.
 pub struct Session<'a> {
@@ -89,7 +87,7 @@ impl<'a> Session<'a> {
             found: e.to_string(),
             expected: "a configuration that can be written as TOML".to_owned(),
         })?;
-        write_atomically(&self.dir.join("config.toml"), text.as_bytes())
+        Ok(durable::write(&self.dir.join("config.toml"), text.as_bytes())?)
     }
 }
 

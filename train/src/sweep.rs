@@ -215,8 +215,7 @@ fn share(from: &Path, to: &Path) -> Result<()> {
         }
         if fs::hard_link(&from, &to).is_err() {
             // Another file system, or one without links.
-            let bytes = fs::read(&from).map_err(TrainError::io(&from, "read the file"))?;
-            crate::files::write_atomically(&to, &bytes)?;
+            durable::copy(&from, &to)?;
         }
     }
     Ok(())

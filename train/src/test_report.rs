@@ -19,7 +19,6 @@ use vqgan::{codebook::Words, quality::psnr};
 use crate::{
     Config, Result, Session, TrainError, VqganFigures,
     classifier_stage::{LoadedClassifier, evaluate, load_classifier, logits, ranges},
-    files::write_atomically,
     films::{Films, to_pixels},
     sampler::derived_seed,
     vqgan_stage::{evaluate_vqgan, load_vqgan},
@@ -163,8 +162,8 @@ fn line(name: &str, value: Option<f64>, interval: Option<[f64; 2]>) -> String {
 
 fn write(folder: &Path, report: &impl Serialize, csv: &str) -> Result<()> {
     let json = serde_json::to_string_pretty(report).unwrap_or_default();
-    write_atomically(&folder.join("test.json"), json.as_bytes())?;
-    write_atomically(&folder.join("test.csv"), csv.as_bytes())?;
+    durable::write(&folder.join("test.json"), json.as_bytes())?;
+    durable::write(&folder.join("test.csv"), csv.as_bytes())?;
     Ok(())
 }
 

@@ -61,6 +61,20 @@ pub fn section<T: DeserializeOwned>(table: &Table, name: &str) -> Result<T> {
     })
 }
 
+/// Lays `change` over `table`: sections field by field, everything else replaced.
+///
+/// A section `source` is replaced as a whole: it names one kind of data, and two kinds at once are none.
+pub fn merge(table: &mut Table, change: &Table) {
+    for (key, value) in change {
+        match (table.get_mut(key), value) {
+            (Some(Value::Table(old)), Value::Table(new)) if key != "source" => merge(old, new),
+            _ => {
+                table.insert(key.clone(), value.clone());
+            }
+        }
+    }
+}
+
 fn typed<T: DeserializeOwned>(table: Table) -> std::result::Result<T, (String, String)> {
     serde_path_to_error::deserialize(Value::Table(table)).map_err(|error| {
         let path = error.path().to_string();
@@ -90,4 +104,22 @@ fn apply_override(table: &mut Table, text: &str) -> Result<()> {
     }
     place.insert(last.to_owned(), parsed);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_replaces_fields_and_whole_sources() {
+        let mut table: Table =
+            "a = 1\nlist = [1, 2]\n[data]\nside = 64\n[data.source.phantom]\nfilms = 9".parse().unwrap();
+        let change = "list = [3]\nb.c = 2\n[data.source.folder]\nroot = \"x\"".parse().unwrap();
+        merge(&mut table, &change);
+        let expected: Table =
+            "a = 1\nlist = [3]\nb.c = 2\n[data]\nside = 64\n[data.source.folder]\nroot = \"x\""
+                .parse()
+                .unwrap();
+        assert_eq!(table, expected);
+    }
 }

@@ -24,7 +24,7 @@ use super::{ImportError, Mapping, names, read_tensors};
 use crate::{
     Config, Result, Session, TrainError,
     checkpoint::{Checkpoint, Kind, refusal},
-    config::section,
+    config::{merge, section},
     films::open_dataset,
     state::State,
 };
@@ -118,18 +118,6 @@ fn unwrapped(mut state: State) -> State {
         state = state.into_iter().map(|(name, tensor)| (name[prefix.len()..].to_owned(), tensor)).collect();
     }
     state
-}
-
-/// `over` laid over `table`, section by section.
-fn overlay(table: &mut Table, over: &Table) {
-    for (key, value) in over {
-        match (table.get_mut(key), value) {
-            (Some(Value::Table(inner)), Value::Table(over)) => overlay(inner, over),
-            _ => {
-                table.insert(key.clone(), value.clone());
-            }
-        }
-    }
 }
 
 /// Hands out the tensors of a file by published name, and remembers what was asked for.
@@ -247,7 +235,7 @@ impl<'a> Source<'a> {
             table.insert("se_sharing".into(), "layer".into());
         }
         table.insert("activation".into(), activation.into());
-        overlay(&mut table, &self.mapping.model);
+        merge(&mut table, &self.mapping.model);
         Ok(table)
     }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::{Member, Until};
-use crate::{ClassifierReport, Result, TestReport, VqganReport, files::write_atomically};
+use crate::{ClassifierReport, Result, TestReport, VqganReport};
 
 /// The field that repeats a setting.
 const SEED: &str = "run.seed";
@@ -203,9 +203,9 @@ impl Summary {
     }
 
     pub(super) fn save(&self, folder: &Path) -> Result<()> {
-        write_atomically(&folder.join("sweep.csv"), self.csv().as_bytes())?;
+        durable::write(&folder.join("sweep.csv"), self.csv().as_bytes())?;
         let json = serde_json::to_string_pretty(self).unwrap_or_default();
-        write_atomically(&folder.join("sweep.json"), json.as_bytes())
+        Ok(durable::write(&folder.join("sweep.json"), json.as_bytes())?)
     }
 }
 
