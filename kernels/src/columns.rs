@@ -3,7 +3,7 @@
 //! Columns of a strip of output rows are a matrix with a row per (channel, window row, window column) and a column per
 //! output position. A convolution is the weights times this matrix.
 
-use crate::Window;
+use crate::window::Window;
 
 /// A convolution of one image and one group of channels.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +20,26 @@ pub(crate) struct Geometry {
 const STRIP_VALUES: usize = 1 << 16;
 
 impl Geometry {
+    /// That of images of shape `x` with weights of shape `weight`.
+    pub fn new(window: Window, x: [usize; 4], weight: [usize; 4]) -> Self {
+        let [_, channels, height, width] = x;
+        let [top, left, bottom, right] = window.padding;
+        let out = |side: usize, padding: usize, kernel: usize, stride: usize| {
+            (side + padding).checked_sub(kernel).map_or(0, |free| free / stride + 1)
+        };
+        Self {
+            channels: channels / window.groups,
+            height,
+            width,
+            kernel: [weight[2], weight[3]],
+            window,
+            out: [
+                out(height, top + bottom, weight[2], window.stride[0]),
+                out(width, left + right, weight[3], window.stride[1]),
+            ],
+        }
+    }
+
     /// Rows of the columns' matrix.
     pub fn depth(&self) -> usize {
         self.channels * self.kernel[0] * self.kernel[1]

@@ -19,51 +19,8 @@ use crate::{
     matrix::{View, product},
     precision::{rounded, rounds, widened},
     route::{Cpu, CpuTensor, CpuTraining, Place, dims, from_values, place, tracked},
+    window::Window,
 };
-
-/// How a window moves over an image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Window {
-    /// Steps in y and x.
-    pub stride: [usize; 2],
-    /// Zeros above, on the left, below, on the right.
-    pub padding: [usize; 4],
-    /// Groups of channels that do not see each other.
-    pub groups: usize,
-}
-
-impl Window {
-    /// Stride 1, no padding, one group.
-    #[must_use]
-    pub fn plain() -> Self {
-        Self { stride: [1, 1], padding: [0; 4], groups: 1 }
-    }
-
-    /// As Burn says it.
-    fn options(self) -> ConvOptions<2> {
-        let [top, left, bottom, right] = self.padding;
-        ConvOptions::new_with_padding(self.stride, [(top, bottom), (left, right)], [1, 1], self.groups)
-    }
-
-    fn geometry(self, x: [usize; 4], weight: [usize; 4]) -> Geometry {
-        let [_, channels, height, width] = x;
-        let [top, left, bottom, right] = self.padding;
-        let out = |side: usize, padding: usize, kernel: usize, stride: usize| {
-            (side + padding).checked_sub(kernel).map_or(0, |free| free / stride + 1)
-        };
-        Geometry {
-            channels: channels / self.groups,
-            height,
-            width,
-            kernel: [weight[2], weight[3]],
-            window: self,
-            out: [
-                out(height, top + bottom, weight[2], self.stride[0]),
-                out(width, left + right, weight[3], self.stride[1]),
-            ],
-        }
-    }
-}
 
 /// 2D convolution (cross-correlation, as in every framework), its products of the type that [`crate::Products`] says.
 ///
@@ -84,7 +41,7 @@ pub fn conv2d(x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>, window: 
         window.groups
     );
     if rounds(&x) {
-        let y = widened(module::conv2d(rounded(x), rounded(weight), None, window.options()));
+        let y = widened(module::conv2d(rounded(x), rounded(weight), None, options(window)));
         return match bias {
             Some(bias) => y + bias.reshape([1, out, 1, 1]),
             None => y,
@@ -99,7 +56,7 @@ pub fn conv2d(x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>, window: 
             };
             Tensor::from_primitive::<Cpu>(forward(&x, &w, bias, window))
         }
-        (Place::Other, _) | (_, Place::Other) => module::conv2d(x, weight, bias, window.options()),
+        (Place::Other, _) | (_, Place::Other) => module::conv2d(x, weight, bias, options(window)),
         _ => {
             let bias = bias.unwrap_or_else(|| Tensor::zeros([out], &x.device()));
             match (tracked(x.clone()), tracked(weight.clone()), tracked(bias.clone())) {
@@ -114,7 +71,7 @@ pub fn conv2d(x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>, window: 
                     };
                     Tensor::from_primitive::<CpuTraining>(y)
                 }
-                _ => module::conv2d(x, weight, Some(bias), window.options()),
+                _ => module::conv2d(x, weight, Some(bias), options(window)),
             }
         }
     }
@@ -140,10 +97,16 @@ impl Backward<Cpu, 3> for Convolution {
     }
 }
 
+/// A window as Burn says it.
+fn options(window: Window) -> ConvOptions<2> {
+    let [top, left, bottom, right] = window.padding;
+    ConvOptions::new_with_padding(window.stride, [(top, bottom), (left, right)], [1, 1], window.groups)
+}
+
 fn forward(x: &CpuTensor, w: &CpuTensor, bias: Option<&CpuTensor>, window: Window) -> CpuTensor {
     let (x, w) = (x.to_contiguous(), w.to_contiguous());
     let (x_shape, w_shape) = (dims::<4>(&x), dims::<4>(&w));
-    let geometry = window.geometry(x_shape, w_shape);
+    let geometry = Geometry::new(window, x_shape, w_shape);
     let (batch, out) = (x_shape[0], w_shape[0]);
     let out_group = out / window.groups;
     let positions = geometry.out[0] * geometry.out[1];
@@ -186,7 +149,7 @@ fn backward(
 ) -> [Option<CpuTensor>; 3] {
     let (x, w, dy) = (x.to_contiguous(), w.to_contiguous(), dy.to_contiguous());
     let (x_shape, w_shape) = (dims::<4>(&x), dims::<4>(&w));
-    let geometry = window.geometry(x_shape, w_shape);
+    let geometry = Geometry::new(window, x_shape, w_shape);
     let (batch, out) = (x_shape[0], w_shape[0]);
     let out_group = out / window.groups;
     let positions = geometry.out[0] * geometry.out[1];
@@ -280,7 +243,7 @@ mod tests {
         let b = Tensor::<1>::random([w.dims()[0]], Distribution::Normal(0.0, 1.0), &device).require_grad();
         let b = bias.then_some(b);
         let ours = conv2d(x.clone(), w.clone(), b.clone(), window);
-        let theirs = module::conv2d(x.clone(), w.clone(), b.clone(), window.options());
+        let theirs = module::conv2d(x.clone(), w.clone(), b.clone(), options(window));
         assert!(difference(&ours, &theirs) < 1e-5);
         let plain = conv2d(x.clone().inner(), w.clone().inner(), b.clone().map(Tensor::inner), window);
         assert_eq!(difference(&plain, &ours), 0.0);

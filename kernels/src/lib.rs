@@ -29,6 +29,7 @@ pub mod norm;
 pub mod polynomial;
 pub mod precision;
 pub mod range;
+pub mod window;
 
 mod columns;
 mod exp;
@@ -36,8 +37,9 @@ mod matrix;
 mod route;
 
 pub use batch_norm::batch_norm_train;
-pub use conv::{Window, conv2d};
+pub use conv::conv2d;
 pub use norm::group_norm_swish;
 pub use polynomial::square_polynomial;
 pub use precision::{Products, matmul};
 pub use range::{Excess, outside};
+pub use window::Window;

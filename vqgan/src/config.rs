@@ -3,9 +3,6 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::Vqgan;
-use burn::tensor::Device;
-
 /// Which vectors leave the encoder as the latent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -127,16 +124,6 @@ impl VqganConfig {
             return Err(VqganConfigError::Codes { found: self.codes });
         }
         Ok(())
-    }
-
-    /// Builds the network with fresh weights.
-    ///
-    /// # Errors
-    ///
-    /// As [`VqganConfig::validate`].
-    pub fn init(&self, device: &Device) -> Result<Vqgan, VqganConfigError> {
-        self.validate()?;
-        Ok(Vqgan::new(self, device))
     }
 }
 

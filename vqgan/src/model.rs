@@ -9,7 +9,7 @@ use burn::{
 use crate::{
     VqganConfig,
     block::{convolve, same_conv},
-    config::LatentKind,
+    config::{LatentKind, VqganConfigError},
     decoder::Decoder,
     encoder::Encoder,
     quantizer::VectorQuantizer,
@@ -23,6 +23,18 @@ pub struct Vqgan {
     quantize: VectorQuantizer,
     quant_conv: Conv2d,
     post_quant_conv: Conv2d,
+}
+
+impl VqganConfig {
+    /// Builds the network with fresh weights.
+    ///
+    /// # Errors
+    ///
+    /// As [`VqganConfig::validate`].
+    pub fn init(&self, device: &Device) -> Result<Vqgan, VqganConfigError> {
+        self.validate()?;
+        Ok(Vqgan::new(self, device))
+    }
 }
 
 /// A batch after the encoder.
