@@ -1,12 +1,18 @@
-//! The arrows between crates, as ARCHITECTURE.md draws them, checked against `cargo metadata`.
+//! The arrows between crates, as ARCHITECTURE.md draws them, checked against `cargo metadata`, and those between the files
+//! of a crate, read from its sources.
 //!
-//! Two kinds of rule: what a crate of ours may name directly, and what must not be reachable from it at all
-//! (nothing below the bridge may reach Burn; the server's side may not enable the `secret-key` feature).
+//! Three kinds of rule: what a crate of ours may name directly, what must not be reachable from it at all (nothing below the
+//! bridge may reach Burn; the server's side may not enable the `secret-key` feature), and that no files of a crate name
+//! each other in a circle.
+
+#[path = "layering/modules.rs"]
+mod modules;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::process::Command;
 
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
+use modules::Modules;
 
 /// How files are written: any crate may use it.
 const GROUND: &str = "durable";
@@ -48,6 +54,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
 /// Crates from which Burn must not be reachable.
 const WITHOUT_BURN: &[&str] =
     &["ckks", "he-model", "he-runtime", "he-protocol", "he-server", "he-client", "datasets", "report"];
+
+/// Crates whose files still name each other in circles. This list only shrinks: a crate that is clean must leave it.
+const WITH_CIRCLES: &[&str] =
+    &["ckks", "classifier", "datasets", "he-model", "he-runtime", "train", "veilray"];
 
 /// The platform that cargo builds for here.
 fn host() -> String {
@@ -184,4 +194,79 @@ fn the_security_bounds_are_written_down_once() {
     let [only] = found.as_slice() else { panic!("bounds stand in {found:?}") };
     let home = root.join("ckks/src/security.rs").canonicalize().expect("ckks has them");
     assert_eq!(only.canonicalize().expect("a file"), home);
+}
+
+#[test]
+fn files_of_a_crate_name_each_other_one_way() {
+    let (mut circles, mut clean) = (String::new(), vec![]);
+    for package in metadata().workspace_packages() {
+        let root = package.manifest_path.parent().expect("a manifest lies in a folder");
+        let found = Modules::of_folder(root.join("src").as_std_path()).describe_circles();
+        match (WITH_CIRCLES.contains(&package.name.as_str()), found.is_empty()) {
+            (false, false) => circles += &format!("{}:\n{found}", package.name),
+            (true, true) => clean.push(package.name.to_string()),
+            _ => {}
+        }
+    }
+    assert!(circles.is_empty(), "files name each other in circles:\n{circles}");
+    assert!(clean.is_empty(), "{clean:?} have no circles: take them out of WITH_CIRCLES");
+}
+
+/// The arrows and circles of a crate of these files.
+fn read(files: &[(&str, &str)]) -> (Vec<String>, Vec<Vec<String>>) {
+    let files = files.iter().map(|(file, text)| ((*file).to_owned(), (*text).to_owned())).collect();
+    let modules = Modules::new(&files);
+    let names = |names: BTreeSet<String>| names.into_iter().collect::<Vec<_>>().join(" ");
+    let arrows = modules.arrows().into_iter();
+    let arrows = arrows.map(|((from, to), taken)| format!("{from} -> {to}: {}", names(taken))).collect();
+    (arrows, modules.circles().into_iter().map(|circle| circle.into_iter().collect()).collect())
+}
+
+#[test]
+fn the_reader_of_modules_sees_imports_paths_and_what_stands_behind_names() {
+    let arrows = |text| {
+        let (root, others) =
+            ("mod a; pub mod b; pub use b::{B, inner::Deep as Renamed};", "mod inner; pub use inner::Deep;");
+        read(&[("lib.rs", root), ("a.rs", text), ("b.rs", others), ("b/inner.rs", "pub struct Deep;")]).0
+    };
+    assert_eq!(arrows("use crate::b::{B, other as that};"), ["a.rs -> b.rs: B other"]);
+    assert_eq!(arrows("use crate::B; use std::b::B as Other;"), ["a.rs -> b.rs: B"]);
+    assert_eq!(arrows("use crate::{Renamed};"), ["a.rs -> b/inner.rs: Deep"]);
+    assert_eq!(arrows("use crate::b::Deep;"), ["a.rs -> b.rs: Deep", "a.rs -> b/inner.rs: Deep"]);
+    assert_eq!(arrows("fn f() { println!(\"{}\", crate::b::g(1)); }"), ["a.rs -> b.rs: g"]);
+    assert_eq!(
+        arrows("use crate::b; fn f() -> b::Deep {}"),
+        ["a.rs -> b.rs: Deep b", "a.rs -> b/inner.rs: Deep"]
+    );
+    assert_eq!(arrows("mod tests { use super::super::b::B; }"), ["a.rs -> b.rs: B"]);
+    for nothing in [
+        "pub use crate::b::B;",
+        "pub(crate) use crate::b::B;",
+        "#[cfg(test)] mod tests { use crate::b::B; }",
+        "#[cfg(test)] use crate::b::B;",
+        "#[cfg(all(test, unix))] #[allow(unused)] fn f() { crate::b::g() }",
+        "use b::B; fn f() { self.b(); std::b::g(); }",
+        "/// See [`crate::b::B`].\nfn f() { \"crate::b::B\"; }",
+    ] {
+        assert_eq!(arrows(nothing), [""; 0], "{nothing}");
+    }
+}
+
+#[test]
+fn the_reader_of_modules_sees_circles_and_no_circle_in_a_file_and_its_parts() {
+    let circles = |files: &[(&str, &str)]| read(files).1;
+    let root = ("lib.rs", "mod a; mod b; mod c;");
+    let through =
+        [root, ("a.rs", "use crate::b::B;"), ("b.rs", "use crate::c::C;"), ("c.rs", "use crate::a::A;")];
+    assert_eq!(circles(&through), [["a.rs", "b.rs", "c.rs"]]);
+    let behind =
+        [root, ("a.rs", "use crate::b::B;"), ("b.rs", "mod part;"), ("b/part.rs", "use crate::a::A;")];
+    assert_eq!(circles(&behind), [[""; 0]; 0]);
+    let entered = [root, ("a.rs", "use crate::b::B;"), ("b.rs", "mod part; use part::P;"), behind[3]];
+    assert_eq!(circles(&entered), [["a.rs", "b.rs", "b/part.rs"]]);
+    let family = [("lib.rs", "mod b;"), ("b.rs", "mod part; use part::P;"), ("b/part.rs", "use super::B;")];
+    assert_eq!(circles(&family), [[""; 0]; 0]);
+    let siblings =
+        [("b.rs", "mod x; mod y;"), ("b/x.rs", "use super::y::Y;"), ("b/y.rs", "use super::x::X;")];
+    assert_eq!(circles(&[&[root][..], &siblings].concat()), [["b/x.rs", "b/y.rs"]]);
 }
