@@ -122,6 +122,7 @@ fn setup() -> Setup {
         special_bits: vec![30; 18],
         secret: SecretDistribution::UniformTernary,
         security: Security::Classical128,
+        bootstrap: None,
     };
     let parameters = literal.build().unwrap();
     let mut rng = ChaCha20Rng::seed_from_u64(1);

@@ -18,6 +18,7 @@ fn main() -> Result<()> {
         special_bits: vec![30, 30],
         secret: SecretDistribution::UniformTernary,
         security: Security::Classical128,
+        bootstrap: None,
     };
     let parameters = literal.build()?;
     let mut too_much = literal.clone();

@@ -17,6 +17,7 @@ fn main() -> Result<()> {
         special_bits: vec![30; 4],
         secret: SecretDistribution::UniformTernary,
         security: Security::Classical128,
+        bootstrap: None,
     }
     .build()?;
     let mut rng = ChaCha20Rng::seed_from_u64(2);

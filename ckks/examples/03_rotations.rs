@@ -18,6 +18,7 @@ fn main() -> Result<()> {
         special_bits: vec![30; 5],
         secret: SecretDistribution::UniformTernary,
         security: Security::Classical128,
+        bootstrap: None,
     }
     .build()?;
     let mut rng = ChaCha20Rng::seed_from_u64(3);

@@ -19,6 +19,7 @@ fn main() -> Result<()> {
         special_bits: vec![30; 3],
         secret: SecretDistribution::UniformTernary,
         security: Security::Classical128,
+        bootstrap: None,
     }
     .build()?;
     let (encoder, evaluator) = (Encoder::new(&parameters), Evaluator::new(&parameters));

@@ -30,6 +30,11 @@ impl Embedding {
         Self { twiddles: (1..=slots.trailing_zeros()).map(stage).collect() }
     }
 
+    /// The factors of stage `stage` of butterflies, those of length 2^(stage + 1).
+    pub(crate) fn twiddles(&self, stage: usize) -> &[Complex64] {
+        &self.twiddles[stage]
+    }
+
     /// Slots to coefficients, in place: entry i becomes (coefficient i) + i (coefficient n + i).
     pub(crate) fn to_coefficients(&self, values: &mut [Complex64]) {
         let n = values.len();

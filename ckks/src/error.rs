@@ -175,6 +175,23 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
+    /// A bootstrap that the parameters do not have, or whose numbers do not fit.
+    #[error("bootstrap: {0}")]
+    Bootstrap(String),
+    /// A sparse secret that nothing says is secure.
+    #[error(
+        "a secret of weight {weight} at ring degree 2^{log_ring_degree} with a modulus of {modulus_log2:.1} bits: {expected}"
+    )]
+    SparseSecret {
+        /// Nonzero coefficients.
+        weight: usize,
+        /// Base-two logarithm of the ring degree.
+        log_ring_degree: u32,
+        /// Bits of the modulus of the key under it.
+        modulus_log2: f64,
+        /// What is possible instead.
+        expected: String,
+    },
     /// Flooding that cannot be done.
     #[error(
         "no flooding hides noise of norm {noise_norm:e} in {queries} queries to {statistical_bits} bits: all three must be \

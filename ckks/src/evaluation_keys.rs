@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use crate::error::{Error, Result};
 use crate::galois::{GaloisElement, Permutation};
 use crate::parameters::Parameters;
-use crate::plan::KeyShape;
+use crate::plan::{KeyShape, RingPlan};
 use crate::poly::{Evaluation, Poly};
 use crate::sampling::{self, Seed};
 
@@ -43,7 +43,7 @@ impl SwitchingKey {
         self.level + 1
     }
 
-    fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.halves.iter().flatten().map(|k| 4 * k.data().len()).sum()
     }
 }
@@ -197,7 +197,7 @@ impl EvaluationKeyRequest {
     ///
     /// # Errors
     /// [`Error::Level`] for a level that the parameters do not have.
-    pub fn plan(&self, parameters: &Parameters) -> Result<Vec<(Option<GaloisElement>, usize)>> {
+    pub fn plan(&self, parameters: &RingPlan) -> Result<Vec<(Option<GaloisElement>, usize)>> {
         let rotations = self.rotations.iter().map(|&(k, l)| (Some(parameters.galois_element(k)), l));
         let conjugations =
             self.conjugations.iter().map(|&(k, l)| (Some(parameters.conjugating_element(k)), l));

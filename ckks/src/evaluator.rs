@@ -3,6 +3,7 @@
 //! Every operation states its effect on level and scale. Scales are tracked exactly, as floats: a product multiplies them, a rescale
 //! divides by the primes it drops, and a sum wants them equal.
 
+mod bootstrap;
 mod extended;
 mod linear;
 mod matrix;

@@ -29,6 +29,7 @@
 
 mod arith;
 mod basis;
+mod bootstrap;
 mod buffer;
 mod ciphertext;
 mod embedding;
@@ -56,6 +57,7 @@ mod secret;
 mod security;
 mod wire;
 
+pub use bootstrap::{BootstrapKeys, BootstrapLiteral};
 pub use ciphertext::{Ciphertext, Product};
 pub use encoder::Encoder;
 pub use encryptor::{Encryptor, PublicKey};

@@ -92,6 +92,11 @@ impl PeriodicPlaintext {
         Self { coefficients, scale, transformed: None }
     }
 
+    /// i in every slot, at scale 1: X^(N/2), exactly.
+    pub(crate) fn imaginary_unit() -> Self {
+        Self::new(vec![0, 1], 1.0)
+    }
+
     fn len(&self) -> usize {
         match &self.coefficients {
             Coefficients::Narrow(c) => c.len(),

@@ -8,6 +8,7 @@
 //! primes as its shape takes, and every such modulus is held below the security bound. At lower levels it works with fewer special
 //! primes. See [`KeyShape`].
 
+use crate::bootstrap::plan::{BootstrapPlan, TO_SPARSE_SPECIAL};
 use crate::error::{Error, Result};
 use crate::galois::GaloisElement;
 use crate::literal::ParametersLiteral;
@@ -23,7 +24,7 @@ const HALVED_TIER: usize = 12;
 /// Least and greatest log2 of the ring degree when nothing promises security.
 const INSECURE_DEGREES: (u32, u32) = (5, 17);
 /// Bytes of a residue in memory.
-const LIMB_BYTES: usize = size_of::<u32>();
+pub(crate) const LIMB_BYTES: usize = size_of::<u32>();
 
 /// How a key switch cuts the modulus: digits of `digit_limbs` limbs, raised by `special` special primes.
 ///
@@ -82,6 +83,7 @@ pub struct RingPlan {
     /// Ascending by top level.
     tiers: Vec<KeyTier>,
     digest: [u8; 32],
+    pub(crate) bootstrap: Option<BootstrapPlan>,
 }
 
 impl ParametersLiteral {
@@ -108,6 +110,7 @@ impl ParametersLiteral {
             special_bits: vec![special_bits; special],
             secret: SecretDistribution::UniformTernary,
             security,
+            bootstrap: None,
         };
         literal.plan().map(|_| literal)
     }
@@ -144,7 +147,18 @@ impl ParametersLiteral {
             return Err(Error::SpecialPrimes { given, needed, limbs, max_digits: MAX_DIGITS });
         }
         let digest = digest(self, &primes);
-        Ok(RingPlan { literal: self.clone(), primes, tiers, digest })
+        let bootstrap = match &self.bootstrap {
+            Some(literal) => {
+                let plan = BootstrapPlan::new(literal, 1 << log_n, limbs, special)?;
+                // The largest modulus of which a sample under the sparse secret is given away.
+                let bits = log2_product(&primes[..literal.base])
+                    + log2_product(&primes[limbs..limbs + TO_SPARSE_SPECIAL]);
+                self.security.check_sparse(log_n, literal.sparse_weight, bits)?;
+                Some(plan)
+            }
+            None => None,
+        };
+        Ok(RingPlan { literal: self.clone(), primes, tiers, digest, bootstrap })
     }
 }
 
@@ -186,6 +200,11 @@ impl RingPlan {
     pub fn modulus(&self, i: usize) -> u32 {
         self.assert_level(i);
         self.primes[i]
+    }
+
+    /// The product of the `primes` primes that a rescaling from a level divides by, as far as there are any.
+    pub(crate) fn rung(&self, level: usize, primes: usize) -> f64 {
+        (0..primes.min(level + 1)).map(|i| f64::from(self.modulus(level - i))).product()
     }
 
     /// log2 of q_0 .. q_level.
@@ -310,6 +329,12 @@ fn digest(literal: &ParametersLiteral, primes: &[u32]) -> [u8; 32] {
     hasher.update(&[literal.secret as u8, literal.security as u8]);
     for q in primes {
         hasher.update(&q.to_le_bytes());
+    }
+    if let Some(bootstrap) = &literal.bootstrap {
+        hasher.update(b"bootstrap");
+        bootstrap.numbers().iter().for_each(|n| {
+            hasher.update(&n.to_le_bytes());
+        });
     }
     hasher.finalize().into()
 }

@@ -27,6 +27,11 @@ pub struct Polynomial {
 /// Largest degree: what products of 2^17 slots at the deepest chains could use, and a bound on what is planned for.
 const LARGEST_DEGREE: usize = 4095;
 
+/// Levels that a polynomial of a degree takes: ceil(log2(degree + 1)), and 1 for a constant.
+pub(crate) fn depth(degree: usize) -> usize {
+    (degree + 1).next_power_of_two().trailing_zeros().max(1) as usize
+}
+
 impl Polynomial {
     /// c_0 + c_1 x + c_2 x^2 + ..
     ///
@@ -112,7 +117,7 @@ impl Polynomial {
     /// Levels that an evaluation takes if x comes at a fitting scale: ceil(log2(degree + 1)), the least there can be, and 1 for a
     /// constant.
     pub fn depth(&self) -> usize {
-        (self.degree() + 1).next_power_of_two().trailing_zeros().max(1) as usize
+        depth(self.degree())
     }
 
     /// The value at x, by the recurrences of Horner and of Clenshaw.

@@ -70,6 +70,42 @@ pub(crate) fn ternary(rng: &mut impl CryptoRng, degree: usize) -> Zeroizing<Vec<
     Zeroizing::new((0..degree).map(|_| ((u128::from(rng.next_u64()) * 3) >> 64) as i32 - 1).collect())
 }
 
+/// `weight` coefficients of -1 or 1, each with equal probability, at places chosen uniformly; all others 0.
+///
+/// Every coefficient gets a random key beside its value, and a sorting network puts them in the order of their keys: a shuffle
+/// whose comparisons do not depend on the values, up to the order of equal keys, which a 62-bit key has once in 2^30 draws.
+/// Source: Batcher, Sorting networks and their applications (1968), the bitonic sorter.
+#[cfg(feature = "secret-key")]
+pub(crate) fn sparse(rng: &mut impl CryptoRng, degree: usize, weight: usize) -> Zeroizing<Vec<i32>> {
+    debug_assert!(degree.is_power_of_two() && weight <= degree);
+    // The lowest two bits are the value plus one, the others the key.
+    let mut words: Zeroizing<Vec<u64>> = Zeroizing::new(
+        (0..degree)
+            .map(|i| {
+                let word = rng.next_u64();
+                let value = if i < weight { (word & 1) << 1 } else { 1 };
+                word >> 2 << 2 | value
+            })
+            .collect(),
+    );
+    let mut length = 2;
+    while length <= degree {
+        let mut distance = length / 2;
+        while distance > 0 {
+            for i in 0..degree {
+                let other = i ^ distance;
+                if other > i {
+                    let (low, high) = (words[i].min(words[other]), words[i].max(words[other]));
+                    (words[i], words[other]) = if i & length == 0 { (low, high) } else { (high, low) };
+                }
+            }
+            distance /= 2;
+        }
+        length *= 2;
+    }
+    Zeroizing::new(words.iter().map(|word| (word & 3) as i32 - 1).collect())
+}
+
 /// Discrete Gaussian coefficients of deviation [`ERROR_DEVIATION`]: the magnitude is the number of tail probabilities above a uniform
 /// word, all of which are compared.
 pub(crate) fn gaussian(rng: &mut impl CryptoRng, degree: usize) -> Zeroizing<Vec<i32>> {
@@ -114,6 +150,28 @@ mod tests {
         let secret = ternary(&mut rng, n);
         assert!((moment(&secret, 2) - 2.0 / 3.0).abs() < 0.01);
         assert!(moment(&secret, 1).abs() < 0.015);
+    }
+
+    #[test]
+    #[cfg(feature = "secret-key")]
+    fn sparse_secrets_have_their_weight_anywhere() {
+        let mut rng = ChaCha12Rng::seed_from_u64(2);
+        let (n, weight, draws) = (256, 24, 4000);
+        let mut counts = vec![0u32; n];
+        let mut positive = 0;
+        for _ in 0..draws {
+            let secret = sparse(&mut rng, n, weight);
+            assert_eq!(secret.iter().filter(|&&x| x != 0).count(), weight);
+            assert!(secret.iter().all(|x| (-1..=1).contains(x)));
+            secret.iter().zip(&mut counts).for_each(|(x, count)| *count += x.unsigned_abs());
+            positive += secret.iter().filter(|&&x| x == 1).count();
+        }
+        // Chi squared with 255 degrees of freedom: 255 with deviation 22.6, less what the fixed weight takes.
+        let expected = (draws * weight) as f64 / n as f64;
+        let chi: f64 = counts.iter().map(|&c| (f64::from(c) - expected).powi(2) / expected).sum();
+        assert!((150.0..350.0).contains(&chi), "{chi}");
+        let share = positive as f64 / (draws * weight) as f64;
+        assert!((share - 0.5).abs() < 0.007, "{share}");
     }
 
     #[test]

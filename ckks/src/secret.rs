@@ -49,6 +49,12 @@ impl SecretKey {
         Self { coefficients: std::mem::take(&mut *drawn) }
     }
 
+    /// Draws a secret of few nonzero coefficients: the ephemeral one of a bootstrap.
+    pub(crate) fn sparse(parameters: &Parameters, weight: usize, rng: &mut impl CryptoRng) -> Self {
+        let mut drawn: Zeroizing<Vec<i32>> = sampling::sparse(rng, parameters.ring_degree(), weight);
+        Self { coefficients: std::mem::take(&mut *drawn) }
+    }
+
     /// The evaluation form over the first `limbs` primes of the chain and `special` special ones.
     pub(crate) fn expand(&self, parameters: &Parameters, limbs: usize, special: usize) -> SecretPoly {
         let poly = Poly::from_small(parameters, limbs, special, &self.coefficients);

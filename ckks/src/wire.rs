@@ -31,6 +31,7 @@ pub enum Kind {
     SecretKey = 5,
     GaloisKey = 6,
     RelinearizationKey = 7,
+    BootstrapKeys = 8,
 }
 
 mod sealed {

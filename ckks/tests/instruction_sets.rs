@@ -6,7 +6,7 @@ use std::process::Command;
 
 use ckks::{
     Complex64, Diagonal, Encoder, Encryptor, EvaluationKeyRequest, Evaluator, KeyGenerator, LinearTerm,
-    LinearTransform, ParametersLiteral, Polynomial, SecretKey, Wire,
+    LinearTransform, ParametersLiteral, Polynomial, SecretKey, Security, Wire,
 };
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
@@ -60,11 +60,30 @@ fn digest() -> String {
     let series = Polynomial::approximate(f64::tanh, (-1.0, 1.0), 11).unwrap();
     results.push(evaluator.evaluate_polynomial(&a, &series, scale, &keys).unwrap());
     let mut hasher = blake3::Hasher::new();
+    hasher.update(&bootstrapped());
     hasher.update(&keys.to_bytes(&parameters).unwrap());
     for result in &results {
         hasher.update(&result.to_bytes(&parameters).unwrap());
     }
     hasher.finalize().to_hex()[..32].to_owned()
+}
+
+/// The bytes of the result of a bootstrap on a small ring.
+fn bootstrapped() -> Vec<u8> {
+    let mut literal = ParametersLiteral::bootstrapping();
+    literal.log_ring_degree = 11;
+    literal.security = Security::InsecureForTests;
+    let parameters = literal.build().unwrap();
+    let mut rng = ChaCha20Rng::seed_from_u64(4);
+    let secret = SecretKey::generate(&parameters, &mut rng);
+    let generator = KeyGenerator::new(&parameters, &secret).unwrap();
+    let keys = generator.bootstrap_keys(&mut rng).unwrap();
+    let (input, _) = parameters.bootstrap_levels().unwrap();
+    let plain = Encoder::new(&parameters).encode_real(&[1.0, -2.0, 7.5], 2f64.powi(35), input).unwrap();
+    let encryptor = Encryptor::new(&parameters, generator.public_key(&mut rng)).unwrap();
+    let a = encryptor.encrypt(&plain, &mut rng).unwrap();
+    let b = Evaluator::new(&parameters).bootstrap_complex(&a, &keys).unwrap();
+    b.to_bytes(&parameters).unwrap()
 }
 
 /// Instruction set and digest of another process.

@@ -11,6 +11,7 @@ use rand_core::SeedableRng;
 
 fn literal(log_ring_degree: u32, chain: &[u32], special: &[u32], security: Security) -> ParametersLiteral {
     ParametersLiteral {
+        bootstrap: None,
         log_ring_degree,
         modulus_bits: chain.to_vec(),
         special_bits: special.to_vec(),

@@ -74,6 +74,7 @@ impl RingParameters {
             special_bits: self.special_bits.clone(),
             secret: SecretDistribution::UniformTernary,
             security: self.security,
+            bootstrap: None,
         }
         .plan()?;
         Ring { kept: plan.key_tiers().to_vec(), plan }.skipping(&self.skipped_tiers)

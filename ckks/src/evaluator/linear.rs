@@ -312,7 +312,8 @@ impl Evaluator {
         for (_, diagonal) in map.giants.iter().flat_map(|(_, terms)| terms) {
             self.check_diagonal(diagonal, level, shape)?;
         }
-        let sums = self.products(a, map, shape, keys)?;
+        let (digits, babies) = self.baby_keys(a, map, shape, keys)?;
+        let sums = self.products(a, digits.as_ref(), &babies, map, shape);
         let total = self.giant_steps(sums, &map.giants(), map.chain, (level, shape), keys)?;
         Ok(ExtendedCiphertext::new(total, scale, shape))
     }
@@ -401,19 +402,57 @@ impl Evaluator {
         }
     }
 
-    /// For each giant step, the sum of plaintext x rotated input, modulo Q_l P.
-    fn products(
+    /// Applies a map without giant steps to a ciphertext whose second half comes decomposed, by the keys of its baby steps, and
+    /// rescales by the last `primes` primes in the same division.
+    ///
+    /// # Errors
+    /// [`Error::LinearMap`] for giant steps, a dense plaintext with too few limbs, or a scale that no longer fits.
+    pub(crate) fn linear_transform_by(
+        &self,
+        a: &Ciphertext,
+        digits: &Decomposition,
+        babies: &[Option<&GaloisKey>],
+        map: &LinearTransform,
+        primes: usize,
+    ) -> Result<Ciphertext> {
+        let (level, shape) = (a.level(), digits.shape);
+        let scale = self.product_scale("linear_transform", a.scale, map.scale, level)?;
+        for (_, diagonal) in map.giants.iter().flat_map(|(_, terms)| terms) {
+            self.check_diagonal(diagonal, level, shape)?;
+        }
+        match (self.products(a, Some(digits), babies, map, shape).pop(), map.giants.as_slice()) {
+            (Some(total), [(0, _)]) => {
+                self.divide_and_rescale_in_place(ExtendedCiphertext::new(total, scale, shape), primes)
+            }
+            _ => Err(Error::LinearMap("a map by given keys has no giant steps".into())),
+        }
+    }
+
+    /// The keys of the baby steps of a map, and the decomposition that they are multiplied with if there are any.
+    fn baby_keys<'k>(
         &self,
         a: &Ciphertext,
         map: &LinearTransform,
         shape: KeyShape,
-        keys: &EvaluationKeys,
-    ) -> Result<Vec<Sums>> {
-        let p = &self.parameters;
-        let (n, limbs) = (p.ring_degree(), a.level() + 1);
+        keys: &'k EvaluationKeys,
+    ) -> Result<(Option<Decomposition>, Vec<Option<&'k GaloisKey>>)> {
         let babies: Vec<Option<&GaloisKey>> =
             map.babies.iter().map(|&k| self.shaped_key(k, a.level(), shape, keys)).collect::<Result<_>>()?;
-        let digits = babies.iter().any(Option::is_some).then(|| key_switch::decompose(p, &a.c[1], shape));
+        let moves = babies.iter().any(Option::is_some);
+        Ok((moves.then(|| key_switch::decompose(&self.parameters, &a.c[1], shape)), babies))
+    }
+
+    /// For each giant step, the sum of plaintext x rotated input, modulo Q_l P.
+    fn products(
+        &self,
+        a: &Ciphertext,
+        digits: Option<&Decomposition>,
+        babies: &[Option<&GaloisKey>],
+        map: &LinearTransform,
+        shape: KeyShape,
+    ) -> Vec<Sums> {
+        let p = &self.parameters;
+        let (n, limbs) = (p.ring_degree(), a.level() + 1);
         let mut sums: Vec<Sums> =
             map.giants.iter().map(|_| [(); 2].map(|()| Poly::scratch(p, limbs, shape.special))).collect();
         // Limb by limb, the rows of both halves of every sum.
@@ -425,9 +464,9 @@ impl Evaluator {
             }
         }
         rows.into_par_iter().enumerate().for_each(|(i, sums)| {
-            self.accumulate(sums, (a, digits.as_ref(), &babies), map, (limbs, i, shape));
+            self.accumulate(sums, (a, digits, babies), map, (limbs, i, shape));
         });
-        Ok(sums)
+        sums
     }
 
     /// P modulo prime i, in Montgomery form: the factor of a ciphertext beside inner products.

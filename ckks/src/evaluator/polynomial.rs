@@ -55,9 +55,28 @@ fn upscaling(scale: f64, prime: f64) -> f64 {
     (prime / scale).round().max(1.0)
 }
 
+/// A chain of which every level takes `primes` primes: what is a prime elsewhere is their product here.
+#[derive(Clone, Copy)]
+struct Ladder<'a> {
+    parameters: &'a Parameters,
+    primes: usize,
+}
+
+impl Ladder<'_> {
+    /// The product of the primes that a rescaling from a level divides by.
+    fn rung(self, level: usize) -> f64 {
+        self.parameters.rung(level, self.primes)
+    }
+
+    /// The level that a rescaling leads to.
+    fn below(self, op: &'static str, level: usize) -> Result<usize> {
+        level.checked_sub(self.primes).ok_or(Error::Level { op, required: self.primes, available: level })
+    }
+}
+
 struct Recursion<'a, A: Algebra> {
     algebra: &'a mut A,
-    parameters: &'a Parameters,
+    ladder: Ladder<'a>,
     basis: Basis,
     /// Basis elements below this one are all at hand for plain sums.
     baby: usize,
@@ -84,8 +103,8 @@ impl<A: Algebra> Recursion<'_, A> {
                 difference => terms.multiples.push((self.element(difference)?, -1.0)),
             }
         }
-        let prime = f64::from(self.parameters.modulus(level));
-        let factor = upscaling(scale / prime, prime);
+        let rung = self.ladder.rung(level);
+        let factor = upscaling(scale / rung, rung);
         terms.products.push((a, b, factor));
         let scale = scale * factor;
         let value = self.algebra.combine(terms, level, scale)?;
@@ -96,10 +115,11 @@ impl<A: Algebra> Recursion<'_, A> {
 
     /// The polynomial's value at exactly this level and scale.
     fn value(&mut self, p: &[f64], level: usize, scale: f64) -> Result<A::Value> {
-        let scale = scale * f64::from(self.parameters.modulus(level + 1));
+        let above = level + self.ladder.primes;
+        let scale = scale * self.ladder.rung(above);
         let mut terms = Terms { products: Vec::new(), multiples: Vec::new(), constant: 0.0 };
-        self.collect(p, level + 1, scale, &mut terms)?;
-        self.algebra.combine(terms, level + 1, scale)
+        self.collect(p, above, scale, &mut terms)?;
+        self.algebra.combine(terms, above, scale)
     }
 
     /// Adds the terms of a polynomial at this level and scale.
@@ -107,7 +127,7 @@ impl<A: Algebra> Recursion<'_, A> {
         let degree = p.iter().rposition(|&c| c != 0.0).unwrap_or(0);
         let p = &p[..=degree];
         // The deepest element of a plain sum must be ready at this level.
-        let depth = degree.next_power_of_two().trailing_zeros() as usize;
+        let depth = self.ladder.primes * degree.next_power_of_two().trailing_zeros() as usize;
         if degree == 0 || degree < self.baby && self.algebra.level(&self.elements[&1]) >= level + depth {
             terms.constant += p[0];
             for (k, &c) in p.iter().enumerate().skip(1).filter(|(_, c)| **c != 0.0) {
@@ -130,7 +150,7 @@ impl<A: Algebra> Recursion<'_, A> {
 
 /// Counts: relinearised sums weigh most.
 struct Counts<'a> {
-    parameters: &'a Parameters,
+    ladder: Ladder<'a>,
     relinearizations: usize,
     products: usize,
 }
@@ -149,9 +169,7 @@ impl Algebra for Counts<'_> {
     fn combine(&mut self, terms: Terms<Self::Value>, level: usize, scale: f64) -> Result<Self::Value> {
         self.relinearizations += usize::from(!terms.products.is_empty());
         self.products += terms.products.len();
-        let below =
-            level.checked_sub(1).ok_or(Error::Level { op: "polynomial", required: 1, available: 0 })?;
-        Ok((below, scale / f64::from(self.parameters.modulus(level))))
+        Ok((self.ladder.below("polynomial", level)?, scale / self.ladder.rung(level)))
     }
 }
 
@@ -159,6 +177,7 @@ struct Estimates<'a> {
     model: &'a NoiseModel,
     basis: Basis,
     key_level: usize,
+    primes: usize,
 }
 
 impl Algebra for Estimates<'_> {
@@ -188,7 +207,7 @@ impl Algebra for Estimates<'_> {
         if !terms.products.is_empty() {
             sum.variance += self.model.key_switch(level, self.key_level.max(level));
         }
-        self.model.rescale(sum)
+        (0..self.primes).try_fold(sum, |sum, _| self.model.rescale(sum))
     }
 
     fn bounded(&self, a: Estimate) -> Estimate {
@@ -202,6 +221,7 @@ impl Algebra for Estimates<'_> {
 struct Encrypted<'a> {
     evaluator: &'a Evaluator,
     keys: &'a EvaluationKeys,
+    primes: usize,
 }
 
 impl Algebra for Encrypted<'_> {
@@ -237,11 +257,11 @@ impl Algebra for Encrypted<'_> {
             evaluator.add_multiple(&mut linear, a, *c)?;
         }
         let linear = evaluator.add_scalar(&linear, terms.constant)?;
-        let Some(mut product) = sum else { return evaluator.rescale(&linear) };
+        let Some(mut product) = sum else { return evaluator.rescale_by(&linear, self.primes) };
         let [d0, d1, _] = &mut product.d;
         d0.add_assign(&linear.c[0], &evaluator.parameters);
         d1.add_assign(&linear.c[1], &evaluator.parameters);
-        evaluator.relinearize_and_rescale(&product, 1, self.keys)
+        evaluator.relinearize_and_rescale(&product, self.primes, self.keys)
     }
 }
 
@@ -271,14 +291,32 @@ impl Evaluator {
         scale: f64,
         keys: &EvaluationKeys,
     ) -> Result<Ciphertext> {
+        self.evaluate_polynomial_by(x, polynomial, scale, 1, keys)
+    }
+
+    /// As [`Self::evaluate_polynomial`], on a chain of which every level takes `primes` primes: scales near the size of their
+    /// product keep twice or three times the bits. Takes `primes` times as many levels.
+    ///
+    /// # Errors
+    /// As there, and [`Error::Level`] for no primes a level.
+    pub fn evaluate_polynomial_by(
+        &self,
+        x: &Ciphertext,
+        polynomial: &Polynomial,
+        scale: f64,
+        primes: usize,
+        keys: &EvaluationKeys,
+    ) -> Result<Ciphertext> {
         self.check("the ciphertext", &x.c[0])?;
-        let (variable, level) = self.variable(polynomial, x.level(), x.scale, scale)?;
-        let baby = self.baby_steps(polynomial, &variable, scale)?;
+        let ladder = self.ladder(primes, x.level())?;
+        let (variable, level) = self.variable(ladder, polynomial, x.level(), x.scale, scale)?;
+        let baby = self.baby_steps(ladder, polynomial, &variable, scale)?;
         let mut y = x.clone();
         y.scale = variable.scale;
         if variable.divided {
-            let prime = f64::from(self.parameters.modulus(x.level()));
-            y = self.rescale(&self.mul_scalar(&y, 1.0, variable.target * prime / variable.scale)?)?;
+            let rung = ladder.rung(x.level());
+            y = self.mul_scalar(&y, 1.0, variable.target * rung / variable.scale)?;
+            y = self.rescale_by(&y, primes)?;
         } else {
             y = self.mul_scalar(&y, (variable.target / variable.scale).round(), 1.0)?;
         }
@@ -287,8 +325,8 @@ impl Evaluator {
         if polynomial.basis() == Basis::Chebyshev && a != -b {
             y = self.add_scalar(&y, -(a + b) / (b - a))?;
         }
-        let mut algebra = Encrypted { evaluator: self, keys };
-        self.recurse(&mut algebra, polynomial, y, baby, (level, scale))
+        let mut algebra = Encrypted { evaluator: self, keys, primes };
+        self.recurse(&mut algebra, ladder, polynomial, y, baby, (level, scale))
     }
 
     /// Levels that [`Self::evaluate_polynomial`] takes for x at a level and scale: the polynomial's depth, and one more if the
@@ -297,7 +335,7 @@ impl Evaluator {
     /// # Errors
     /// [`Error::Level`] if there are fewer.
     pub fn polynomial_levels(&self, polynomial: &Polynomial, level: usize, scale: f64) -> Result<usize> {
-        self.variable(polynomial, level, scale, 1.0).map(|(_, below)| level - below)
+        self.variable(self.ladder(1, level)?, polynomial, level, scale, 1.0).map(|(_, below)| level - below)
     }
 
     /// What [`Self::evaluate_polynomial`] does to the noise, with relinearisation keys made for `key_level`.
@@ -314,20 +352,36 @@ impl Evaluator {
         scale: f64,
         key_level: usize,
     ) -> Result<Estimate> {
-        let (variable, level) = self.variable(polynomial, x.level, x.scale, scale)?;
-        let baby = self.baby_steps(polynomial, &variable, scale)?;
+        self.estimate_polynomial_by(x, polynomial, scale, 1, key_level)
+    }
+
+    /// What [`Self::evaluate_polynomial_by`] does to the noise, with relinearisation keys made for `key_level`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn estimate_polynomial_by(
+        &self,
+        x: Estimate,
+        polynomial: &Polynomial,
+        scale: f64,
+        primes: usize,
+        key_level: usize,
+    ) -> Result<Estimate> {
+        let ladder = self.ladder(primes, x.level)?;
+        let (variable, level) = self.variable(ladder, polynomial, x.level, x.scale, scale)?;
+        let baby = self.baby_steps(ladder, polynomial, &variable, scale)?;
         let model = NoiseModel::new(&self.parameters);
         let mut y = Estimate { scale: variable.scale, message: x.message * x.scale / variable.scale, ..x };
-        let prime = f64::from(self.parameters.modulus(x.level));
-        let factor = variable.target / variable.scale * if variable.divided { prime } else { 1.0 };
+        let rung = ladder.rung(x.level);
+        let factor = variable.target / variable.scale * if variable.divided { rung } else { 1.0 };
         y = Estimate { scale: y.scale * factor, variance: y.variance * factor * factor, ..y };
         if variable.divided {
-            y = model.rescale(y)?;
+            y = (0..primes).try_fold(y, |y, _| model.rescale(y))?;
         }
         let basis = polynomial.basis();
-        let mut algebra = Estimates { model: &model, basis, key_level };
+        let mut algebra = Estimates { model: &model, basis, key_level, primes };
         let y = algebra.bounded(y);
-        self.recurse(&mut algebra, polynomial, y, baby, (level, scale))
+        self.recurse(&mut algebra, ladder, polynomial, y, baby, (level, scale))
     }
 
     /// Relinearisations and products of ciphertexts that an evaluation takes at a level with enough below it.
@@ -335,16 +389,26 @@ impl Evaluator {
     /// # Errors
     /// [`Error::Level`] if there are fewer levels than the depth.
     pub fn polynomial_cost(&self, polynomial: &Polynomial, level: usize) -> Result<(usize, usize)> {
-        let target = f64::from(self.parameters.modulus(level));
+        let ladder = self.ladder(1, level)?;
+        let target = ladder.rung(level);
         let variable = Variable { level, scale: target, target, divided: false };
-        self.value_level(&variable, polynomial)?;
-        let baby = self.baby_steps(polynomial, &variable, target)?;
-        self.count(polynomial, &variable, target, baby)
+        self.value_level(ladder, &variable, polynomial)?;
+        let baby = self.baby_steps(ladder, polynomial, &variable, target)?;
+        self.count(ladder, polynomial, &variable, target, baby)
+    }
+
+    /// The chain at so many primes a level, of which there must be one at least below `level`.
+    fn ladder(&self, primes: usize, level: usize) -> Result<Ladder<'_>> {
+        if primes == 0 || primes > level {
+            return Err(Error::Level { op: "polynomial", required: primes.max(1), available: level });
+        }
+        Ok(Ladder { parameters: &self.parameters, primes })
     }
 
     /// How x enters, and the level of the value.
     fn variable(
         &self,
+        ladder: Ladder<'_>,
         polynomial: &Polynomial,
         level: usize,
         scale: f64,
@@ -355,16 +419,16 @@ impl Evaluator {
         let scale = scale * half;
         self.parameters.check_scale("polynomial", scale, level)?;
         self.parameters.check_scale("polynomial", value_scale, self.parameters.max_level())?;
-        let prime = f64::from(self.parameters.modulus(level));
-        let divided = scale > LARGEST_SCALE * prime;
-        let target = if divided { prime } else { scale * upscaling(scale, prime) };
+        let rung = ladder.rung(level);
+        let divided = scale > LARGEST_SCALE * rung;
+        let target = if divided { rung } else { scale * upscaling(scale, rung) };
         let variable = Variable { level, scale, target, divided };
-        let below = self.value_level(&variable, polynomial)?;
+        let below = self.value_level(ladder, &variable, polynomial)?;
         Ok((variable, below))
     }
 
-    fn value_level(&self, variable: &Variable, polynomial: &Polynomial) -> Result<usize> {
-        let required = polynomial.depth() + usize::from(variable.divided);
+    fn value_level(&self, ladder: Ladder<'_>, variable: &Variable, polynomial: &Polynomial) -> Result<usize> {
+        let required = ladder.primes * (polynomial.depth() + usize::from(variable.divided));
         let available = variable.level;
         available.checked_sub(required).ok_or(Error::Level { op: "polynomial", required, available })
     }
@@ -372,22 +436,29 @@ impl Evaluator {
     fn recurse<A: Algebra>(
         &self,
         algebra: &mut A,
+        ladder: Ladder<'_>,
         polynomial: &Polynomial,
         x: A::Value,
         baby: usize,
         (level, scale): (usize, f64),
     ) -> Result<A::Value> {
-        let (parameters, basis) = (&self.parameters, polynomial.basis());
+        let basis = polynomial.basis();
         let elements = BTreeMap::from([(1, x)]);
-        let mut recursion = Recursion { algebra, parameters, basis, baby, elements };
+        let mut recursion = Recursion { algebra, ladder, basis, baby, elements };
         recursion.value(polynomial.coefficients(), level, scale)
     }
 
     /// The power of two below which plain sums are used that needs the fewest relinearisations, then products.
-    fn baby_steps(&self, polynomial: &Polynomial, variable: &Variable, scale: f64) -> Result<usize> {
+    fn baby_steps(
+        &self,
+        ladder: Ladder<'_>,
+        polynomial: &Polynomial,
+        variable: &Variable,
+        scale: f64,
+    ) -> Result<usize> {
         let mut best: Option<((usize, usize), usize)> = None;
         for log in 1..=polynomial.depth() {
-            let cost = self.count(polynomial, variable, scale, 1 << log)?;
+            let cost = self.count(ladder, polynomial, variable, scale, 1 << log)?;
             if best.is_none_or(|(least, _)| cost < least) {
                 best = Some((cost, 1 << log));
             }
@@ -397,15 +468,16 @@ impl Evaluator {
 
     fn count(
         &self,
+        ladder: Ladder<'_>,
         polynomial: &Polynomial,
         variable: &Variable,
         scale: f64,
         baby: usize,
     ) -> Result<(usize, usize)> {
-        let level = self.value_level(variable, polynomial)?;
-        let mut counts = Counts { parameters: &self.parameters, relinearizations: 0, products: 0 };
-        let x = (variable.level - usize::from(variable.divided), variable.target);
-        self.recurse(&mut counts, polynomial, x, baby, (level, scale))?;
+        let level = self.value_level(ladder, variable, polynomial)?;
+        let mut counts = Counts { ladder, relinearizations: 0, products: 0 };
+        let x = (variable.level - ladder.primes * usize::from(variable.divided), variable.target);
+        self.recurse(&mut counts, ladder, polynomial, x, baby, (level, scale))?;
         Ok((counts.relinearizations, counts.products))
     }
 

@@ -4,6 +4,7 @@ use rand_core::CryptoRng;
 use rayon::prelude::*;
 
 use super::{SecretKey, SecretPoly};
+use crate::bootstrap::keys::BootstrapKeys;
 use crate::encryptor::PublicKey;
 use crate::error::{Error, Result};
 use crate::evaluation_keys::{
@@ -13,6 +14,7 @@ use crate::galois::GaloisElement;
 use crate::kernels;
 use crate::key_switch;
 use crate::parameters::Parameters;
+use crate::plan::KeyShape;
 use crate::poly::Poly;
 use crate::sampling;
 
@@ -61,7 +63,9 @@ impl KeyGenerator {
         p.check_level("making a key", level)?;
         let mut square = SecretPoly(self.secret.0.clone());
         square.0.mul_assign(&self.secret.0, p);
-        Ok(RelinearizationKey { key: self.switching_key(&square, &self.secret, level, rng) })
+        let shape = p.key_shape(level);
+        let key = self.switching_key(&square, &self.secret, (level, shape), p.special_primes(), rng);
+        Ok(RelinearizationKey { key })
     }
 
     /// A key for an automorphism of ciphertexts at `level` and below.
@@ -78,7 +82,9 @@ impl KeyGenerator {
         p.check_level("making a key", level)?;
         let back = element.inverse(p.ring_degree()).permutation(p.ring_degree());
         let target = SecretPoly(self.secret.0.permuted(&back));
-        Ok(GaloisKey::new(p, element, self.switching_key(&self.secret, &target, level, rng)))
+        let shape = p.key_shape(level);
+        let key = self.switching_key(&self.secret, &target, (level, shape), p.special_primes(), rng);
+        Ok(GaloisKey::new(p, element, key))
     }
 
     /// Makes all keys that are asked for; see [`EvaluationKeyRequest::plan`].
@@ -100,18 +106,45 @@ impl KeyGenerator {
         Ok(keys)
     }
 
-    /// For each digit j: (-a_j t + e_j + R g_j s, a_j), with R the product of all special primes, those to which the key is cut or not,
-    /// g_j = 1 modulo the primes of the digit and 0 modulo the others, where s is switched from and t to.
+    /// The keys of a bootstrap. The sparse secret is drawn here and wiped before this returns.
+    ///
+    /// # Errors
+    /// [`crate::Error::Bootstrap`] for parameters without one.
+    pub fn bootstrap_keys(&self, rng: &mut impl CryptoRng) -> Result<BootstrapKeys> {
+        let p = &self.parameters;
+        let plan = p.bootstrap_key_plan()?;
+        let sparse = SecretKey::sparse(p, p.bootstrap_plan()?.literal.sparse_weight, rng);
+        let sparse = sparse.expand(p, p.max_level() + 1, p.special_primes());
+        let special = plan.to_sparse.1.special;
+        let to_sparse = self.switching_key(&self.secret, &sparse, plan.to_sparse, special, rng);
+        let special = plan.from_sparse.1.special;
+        let from_sparse = plan
+            .rotations
+            .iter()
+            .map(|&element| {
+                let back = element.inverse(p.ring_degree()).permutation(p.ring_degree());
+                let target = SecretPoly(self.secret.0.permuted(&back));
+                let key = self.switching_key(&sparse, &target, plan.from_sparse, special, rng);
+                GaloisKey::new(p, element, key)
+            })
+            .collect();
+        let evaluation = self.evaluation_keys(&plan.evaluation, rng)?;
+        Ok(BootstrapKeys::new(to_sparse, from_sparse, evaluation))
+    }
+
+    /// For each digit j: (-a_j t + e_j + R g_j s, a_j), with R the product of the first `factor` special primes, g_j = 1 modulo the
+    /// primes of the digit and 0 modulo the others, where s is switched from and t to. Keys that are cut to few special primes at
+    /// low levels hold all of them (`crate::key_switch` has the reason); one that never is holds those of its shape.
     fn switching_key(
         &self,
         from: &SecretPoly,
         to: &SecretPoly,
-        level: usize,
+        (level, shape): (usize, KeyShape),
+        factor: usize,
         rng: &mut impl CryptoRng,
     ) -> SwitchingKey {
         let p = &self.parameters;
         let (limbs, all) = (level + 1, p.max_level() + 1);
-        let shape = p.key_shape(level);
         let digits = shape.digits(limbs);
         let seed = sampling::seed(rng);
         let zeros = (0..digits).map(|_| Poly::zero(p, 0, 0)).collect();
@@ -124,7 +157,7 @@ impl KeyGenerator {
                 let m = p.table(limbs, i).modulus;
                 let at = if i < limbs { i } else { all + i - limbs };
                 if i < limbs && i / shape.digit_limbs == j {
-                    let product = key_switch::special_product(p, p.special_primes(), i);
+                    let product = key_switch::special_product(p, factor, i);
                     kernels::add_scaled(limb, from.0.limb(i), m.to_montgomery(product), m);
                 }
                 kernels::scale(limb, m.radix_squared(), m);

@@ -6,6 +6,8 @@ use std::io::{Read, Write};
 use super::Wire;
 use super::stream::{Reader, Writer};
 use super::{Content, Kind, read_header, write_header};
+use crate::bootstrap::keys::BootstrapKeys;
+use crate::bootstrap::literal::BootstrapLiteral;
 use crate::ciphertext::Ciphertext;
 use crate::encryptor::PublicKey;
 use crate::error::{Error, Result};
@@ -13,6 +15,7 @@ use crate::evaluation_keys::{EvaluationKeys, GaloisKey, RelinearizationKey, Swit
 use crate::galois::GaloisElement;
 use crate::literal::ParametersLiteral;
 use crate::parameters::Parameters;
+use crate::plan::KeyShape;
 use crate::poly::{Evaluation, Poly};
 #[cfg(feature = "secret-key")]
 use crate::secret::SecretKey;
@@ -85,8 +88,7 @@ fn write_key<W: Write>(p: &Parameters, key: &SwitchingKey, to: &mut Writer<W>) -
     to.u16(key.level as u16)?;
     to.u16(key.shape.digit_limbs as u16)?;
     to.u16(key.shape.special as u16)?;
-    to.bytes(&key.seed)?;
-    key.halves[0].iter().try_for_each(|b| write_poly(p, b, to))
+    write_shaped_key(p, key, to)
 }
 
 fn read_key<R: Read>(p: &Parameters, from: &mut Reader<R>) -> Result<SwitchingKey> {
@@ -96,11 +98,54 @@ fn read_key<R: Read>(p: &Parameters, from: &mut Reader<R>) -> Result<SwitchingKe
     if found != (shape.digit_limbs, shape.special) {
         return Err(from.invalid(format!("key shape {found:?} where {shape:?} belongs to level {level}")));
     }
+    read_shaped_key(p, level, shape, from)
+}
+
+/// Seed and bodies of a key whose level and shape are known.
+fn read_shaped_key<R: Read>(
+    p: &Parameters,
+    level: usize,
+    shape: KeyShape,
+    from: &mut Reader<R>,
+) -> Result<SwitchingKey> {
     let seed = from.array()?;
     let bodies = (0..shape.digits(level + 1))
         .map(|_| read_poly(p, level + 1, shape.special, from))
         .collect::<Result<_>>()?;
     Ok(SwitchingKey::new(p, level, shape, seed, bodies))
+}
+
+fn write_shaped_key<W: Write>(p: &Parameters, key: &SwitchingKey, to: &mut Writer<W>) -> Result<()> {
+    to.bytes(&key.seed)?;
+    key.halves[0].iter().try_for_each(|b| write_poly(p, b, to))
+}
+
+impl Content for BootstrapKeys {
+    const KIND: Kind = Kind::BootstrapKeys;
+    const NAME: &'static str = "set of bootstrap keys";
+
+    /// Levels and shapes of the keys to and from the sparse secret follow from the parameters and are not written.
+    fn write_content<W: Write>(&self, p: &Parameters, to: &mut Writer<W>) -> Result<()> {
+        self.check(p)?;
+        write_shaped_key(p, &self.to_sparse, to)?;
+        self.from_sparse.iter().try_for_each(|key| write_shaped_key(p, &key.key, to))?;
+        self.evaluation.write_content(p, to)
+    }
+
+    fn read_content<R: Read>(p: &Parameters, from: &mut Reader<R>) -> Result<Self> {
+        let plan = p.bootstrap_key_plan()?;
+        let (level, shape) = plan.to_sparse;
+        let to_sparse = read_shaped_key(p, level, shape, from)?;
+        let (level, shape) = plan.from_sparse;
+        let from_sparse = plan
+            .rotations
+            .iter()
+            .map(|&element| Ok(GaloisKey::new(p, element, read_shaped_key(p, level, shape, from)?)))
+            .collect::<Result<_>>()?;
+        let keys = Self::new(to_sparse, from_sparse, EvaluationKeys::read_content(p, from)?);
+        keys.check(p)?;
+        Ok(keys)
+    }
 }
 
 impl Content for RelinearizationKey {
@@ -210,6 +255,11 @@ impl SecretKey {
 
 const PARAMETERS: &str = "set of parameters";
 
+/// A uniform ternary secret.
+const TERNARY: u8 = 0;
+/// The same, and the numbers of a bootstrap after the sizes of the primes.
+const TERNARY_AND_BOOTSTRAP: u8 = 1;
+
 impl Parameters {
     /// The parameters as bytes: the numbers of their literal.
     ///
@@ -226,12 +276,15 @@ impl Parameters {
             Security::Quantum128 => 1,
             Security::InsecureForTests => 2,
         };
-        to.bytes(&[literal.log_ring_degree as u8, 0, security])?;
+        let form = if literal.bootstrap.is_some() { TERNARY_AND_BOOTSTRAP } else { TERNARY };
+        to.bytes(&[literal.log_ring_degree as u8, form, security])?;
         for sizes in [&literal.modulus_bits, &literal.special_bits] {
             let sizes: Vec<u8> = sizes.iter().map(|&b| b as u8).collect();
             to.bytes(&[sizes.len() as u8])?;
             to.bytes(&sizes)?;
         }
+        let numbers = literal.bootstrap.as_ref().map(BootstrapLiteral::numbers);
+        numbers.iter().flatten().try_for_each(|&n| to.u32(n))?;
         to.finish()?;
         Ok(bytes)
     }
@@ -258,8 +311,9 @@ impl Parameters {
         let mut from = Reader::new(&mut rest, PARAMETERS);
         let digest = read_header(&mut from, Kind::Parameters)?;
         let log_ring_degree = u32::from(from.u8()?);
-        let secret = match from.u8()? {
-            0 => SecretDistribution::UniformTernary,
+        let (secret, bootstraps) = match from.u8()? {
+            TERNARY => (SecretDistribution::UniformTernary, false),
+            TERNARY_AND_BOOTSTRAP => (SecretDistribution::UniformTernary, true),
             n => return Err(from.invalid(format!("secret distribution {n}"))),
         };
         let security = match from.u8()? {
@@ -273,13 +327,17 @@ impl Parameters {
             let count = from.u8()?;
             (0..count).map(|_| Ok(u32::from(from.u8()?))).collect()
         };
-        let literal = ParametersLiteral {
-            log_ring_degree,
-            modulus_bits: sizes()?,
-            special_bits: sizes()?,
-            secret,
-            security,
-        };
+        let (modulus_bits, special_bits) = (sizes()?, sizes()?);
+        let mut bootstrap = None;
+        if bootstraps {
+            let mut numbers = [0; 10];
+            for number in &mut numbers {
+                *number = from.u32()?;
+            }
+            bootstrap = Some(BootstrapLiteral::from_numbers(numbers));
+        }
+        let literal =
+            ParametersLiteral { log_ring_degree, modulus_bits, special_bits, secret, security, bootstrap };
         from.finish()?;
         if !rest.is_empty() {
             return Err(Error::Wire { what: PARAMETERS, why: format!("{} bytes too many", rest.len()) });

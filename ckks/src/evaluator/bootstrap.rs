@@ -1,0 +1,190 @@
+//! Bootstrapping a ciphertext; see [`crate::bootstrap`] for the circuit.
+
+use std::f64::consts::TAU;
+
+use crate::bootstrap::circuit::Circuit;
+use crate::bootstrap::keys::BootstrapKeys;
+use crate::bootstrap::plan::{BootstrapPlan, FROM_SPARSE_SPECIAL, TO_SPARSE_SPECIAL};
+use crate::bootstrap::raise::raise;
+use crate::ciphertext::Ciphertext;
+use crate::error::Result;
+use crate::evaluator::Evaluator;
+use crate::key_switch::{Addend, Decomposition};
+use crate::plan::KeyShape;
+
+impl Evaluator {
+    /// A ciphertext of the same real values at the highest level that computation may use,
+    /// [`crate::Parameters::bootstrap_levels`]. Imaginary parts are dropped.
+    ///
+    /// Slots must not exceed the literal's bound; the sine that stands behind them bends a value v by
+    /// v (2 pi v / (bound 2^ratio))^2 / 6, and one far outside wraps around. The ciphertext may be at
+    /// any level from the lowest of those on; its scale must not exceed 2^45, after which the result's follows: about 2^42.
+    ///
+    /// # Errors
+    /// [`Error::Bootstrap`] for parameters without a bootstrap or a scale that is too large, [`Error::Level`] below the lowest level,
+    /// [`Error::MissingKey`] if a key is missing.
+    pub fn bootstrap(&self, a: &Ciphertext, keys: &BootstrapKeys) -> Result<Ciphertext> {
+        let plan = self.parameters.bootstrap_plan()?;
+        keys.check(&self.parameters)?;
+        let circuit = keys.circuit(&self.parameters)?;
+        let (x, scale) = self.raised_slots(a, (plan, circuit), keys)?;
+        let mut real = self.add(&x, &self.conjugate(&x, &keys.evaluation)?)?;
+        real.scale *= 2.0;
+        self.sine(&real, scale, (plan, circuit), keys)
+    }
+
+    /// As [`Self::bootstrap`], for complex slots, at the cost of a second sine.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn bootstrap_complex(&self, a: &Ciphertext, keys: &BootstrapKeys) -> Result<Ciphertext> {
+        let plan = self.parameters.bootstrap_plan()?;
+        keys.check(&self.parameters)?;
+        let circuit = keys.circuit(&self.parameters)?;
+        let (x, scale) = self.raised_slots(a, (plan, circuit), keys)?;
+        let conjugate = self.conjugate(&x, &keys.evaluation)?;
+        let mut real = self.add(&x, &conjugate)?;
+        let mut imaginary = self.times_i(&self.sub(&conjugate, &x)?)?;
+        (real.scale, imaginary.scale) = (real.scale * 2.0, imaginary.scale * 2.0);
+        let real = self.sine(&real, scale, (plan, circuit), keys)?;
+        let imaginary = self.sine(&imaginary, scale, (plan, circuit), keys)?;
+        self.add(&real, &self.times_i(&imaginary)?)
+    }
+
+    /// Steps 1 to 4 but for the conjugate: slots hold coefficients over q_0, with multiples of one. Also the scale that values
+    /// had as coefficients.
+    fn raised_slots(
+        &self,
+        a: &Ciphertext,
+        (plan, circuit): (&BootstrapPlan, &Circuit),
+        keys: &BootstrapKeys,
+    ) -> Result<(Ciphertext, f64)> {
+        let (input, factor) = plan.input_scale(a.scale)?;
+        let mut x = self.mul_scalar(&self.drop_level(a, plan.input)?, factor, 1.0)?;
+        x.scale = input;
+        for (map, primes) in circuit.to_coefficients.iter().zip(plan.input_primes()) {
+            x = self.linear_transform_and_rescale(&x, map, primes, &keys.evaluation)?;
+        }
+        let scale = x.scale;
+        let mut x = self.raise_and_map(&x, circuit, plan, keys)?;
+        for (map, primes) in circuit.to_slots.iter().zip(plan.output_primes()).skip(1) {
+            x = self.linear_transform_and_rescale(&x, map, primes, &keys.evaluation)?;
+        }
+        // The maps multiply by the number of slots.
+        x.scale *= self.parameters.slots() as f64;
+        Ok((x, scale))
+    }
+
+    /// Steps 2 and 3 and the first map of step 4.
+    fn raise_and_map(
+        &self,
+        x: &Ciphertext,
+        circuit: &Circuit,
+        plan: &BootstrapPlan,
+        keys: &BootstrapKeys,
+    ) -> Result<Ciphertext> {
+        let (p, base, limbs) = (&self.parameters, plan.literal.base, plan.top + 1);
+        debug_assert_eq!(x.level() + 1, base);
+        let shape = KeyShape { digit_limbs: base, special: TO_SPARSE_SPECIAL };
+        let digits = vec![raise(p, &x.c[1], base, shape.special)];
+        let sparse = Decomposition { shape, digits };
+        let addends = [Addend::Raised(&x.c[0]), Addend::Nothing];
+        let [c0, c1] = sparse.switch(p, &keys.to_sparse, addends, 0, None);
+        let shape = KeyShape { digit_limbs: limbs, special: FROM_SPARSE_SPECIAL };
+        let c1 = raise(p, &c1, limbs, shape.special);
+        let c0 = raise(p, &c0, limbs, 0);
+        let raised = Ciphertext { c: [c0, c1.prefix(limbs)], scale: circuit.scales.base };
+        let digits = Decomposition { shape, digits: vec![c1] };
+        let map = &circuit.to_slots[0];
+        let babies = map
+            .babies()
+            .iter()
+            .map(|&by| keys.from_sparse.iter().find(|key| key.element == p.galois_element(by)))
+            .collect::<Vec<_>>();
+        self.linear_transform_by(&raised, &digits, &babies, map, plan.output_primes()[0])
+    }
+
+    /// Step 5: sin(2 pi x) for real slots x, read as values that had the scale `scale` modulo q_0.
+    fn sine(
+        &self,
+        x: &Ciphertext,
+        scale: f64,
+        (plan, circuit): (&BootstrapPlan, &Circuit),
+        keys: &BootstrapKeys,
+    ) -> Result<Ciphertext> {
+        debug_assert!(
+            (x.scale / circuit.scales.sine - 1.0).abs() < 1e-6,
+            "{} {}",
+            x.scale,
+            circuit.scales.sine
+        );
+        let (p, stride) = (&self.parameters, plan.literal.primes_per_level);
+        let level = x.level() - stride * circuit.series.cosine.depth();
+        let mut y = self.evaluate_polynomial_by(
+            x,
+            &circuit.series.cosine,
+            p.rung(level, stride),
+            stride,
+            &keys.evaluation,
+        )?;
+        for _ in 0..plan.literal.doublings {
+            // 2 y^2 - 1.
+            let product = self.mul(&self.mul_scalar(&y, 2.0, 1.0)?, &y)?;
+            y = self.add_scalar(&self.relinearize_and_rescale(&product, stride, &keys.evaluation)?, -1.0)?;
+        }
+        y.scale *= TAU * scale / circuit.scales.base;
+        Ok(y)
+    }
+
+    /// i a, exactly: a product with a power of X.
+    fn times_i(&self, a: &Ciphertext) -> Result<Ciphertext> {
+        let i = crate::PeriodicPlaintext::imaginary_unit();
+        self.mul_periodic(a, &i)
+    }
+}
+
+#[cfg(all(test, feature = "secret-key"))]
+mod tests {
+    use super::*;
+    use crate::bootstrap::multiples::probabilities;
+    use crate::encoder::centred_values;
+    use crate::secret::{SecretEncryptor, SecretKey};
+    use crate::{Encoder, ParametersLiteral, Security};
+    use rand_chacha::ChaCha20Rng;
+    use rand_core::SeedableRng;
+
+    /// Raising adds multiples of q_0 to the message, exactly, and they are distributed as the failure is computed from.
+    #[test]
+    fn raising_adds_multiples_of_the_base() {
+        let literal = ParametersLiteral {
+            log_ring_degree: 14,
+            security: Security::InsecureForTests,
+            ..ParametersLiteral::bootstrapping()
+        };
+        let p = literal.build().unwrap();
+        let (weight, base) = (64, 2);
+        let mut rng = ChaCha20Rng::seed_from_u64(5);
+        let sparse = SecretKey::sparse(&p, weight, &mut rng);
+        let plain = Encoder::new(&p).encode_real(&[1.0, -2.0], 25f64.exp2(), base - 1).unwrap();
+        let low = SecretEncryptor::new(&p, &sparse).unwrap().encrypt(&plain, &mut rng).unwrap();
+        // Three limbs hold what is raised, and floats hold it exactly.
+        let high = Ciphertext { c: low.c.each_ref().map(|c| raise(&p, c, 3, 0)), scale: low.scale };
+        let decryptor = crate::Decryptor::new(&p, &sparse).unwrap();
+        let coefficients = |a: &Ciphertext| {
+            centred_values(&p, &decryptor.decrypt(a).unwrap().poly.clone().into_coefficients(&p))
+        };
+        let q: f64 = (0..base).map(|i| f64::from(p.modulus(i))).product();
+        let expected = probabilities(weight);
+        let mut counts = vec![0usize; expected.len()];
+        for (t, m) in coefficients(&high).into_iter().zip(coefficients(&low)) {
+            let multiple = (t - m) / q;
+            assert_eq!(multiple, multiple.round(), "{t} - {m} is no multiple of {q}");
+            counts[multiple.abs() as usize] += 1;
+        }
+        let n = p.ring_degree() as f64;
+        for (i, (&count, probability)) in counts.iter().zip(expected).enumerate() {
+            let mean = n * probability * if i == 0 { 1.0 } else { 2.0 };
+            assert!((count as f64 - mean).abs() <= 5.0 * mean.sqrt() + 1.0, "{i}: {count} for {mean}");
+        }
+    }
+}
