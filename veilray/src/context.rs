@@ -1,101 +1,41 @@
-//! What every stage is given: whom to tell, when to stop.
+//! Whom the jobs of this program tell, and how a user stops them.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, Result};
-use train::{Config, Progress, Session, Terminal};
+use he_client::ClientError;
+use pipeline::Context;
+use train::{Progress, Terminal};
 
-use crate::cli::RunArguments;
+/// Exit status after Ctrl-C, as shells expect it.
+pub const INTERRUPTED: u8 = 130;
 
-/// The user asked to stop; the stage has written what it had.
-#[derive(Debug, thiserror::Error)]
-#[error("stopped as asked, during {stage}; run the same command again to continue")]
-pub struct Interrupted {
-    /// What was going on.
-    pub stage: String,
-}
-
-/// Progress and interruption of one invocation.
-pub struct Context {
-    progress: Box<dyn Progress>,
-    interrupt: Arc<AtomicBool>,
-    quiet: bool,
-}
-
-impl Context {
-    /// A context that listens for Ctrl-C: the first asks the running stage to stop, the second ends the process.
-    ///
-    /// # Errors
-    /// The signal handler cannot be installed.
-    pub fn new(quiet: bool) -> Result<Self> {
-        let interrupt = Arc::new(AtomicBool::new(false));
-        let flag = Arc::clone(&interrupt);
-        ctrlc::set_handler(move || {
-            if flag.swap(true, Ordering::SeqCst) {
-                std::process::exit(130);
-            }
-            eprintln!("stopping after this step; once more to stop at once");
-        })
-        .context("cannot listen for Ctrl-C")?;
-        let progress: Box<dyn Progress> = if quiet { Box::new(()) } else { Box::new(Terminal::new()) };
-        Ok(Self { progress, interrupt, quiet })
-    }
-
-    /// A context that says nothing and that nobody interrupts, for tests.
-    #[cfg(test)]
-    pub fn quiet() -> Self {
-        Self { progress: Box::new(()), interrupt: Arc::default(), quiet: true }
-    }
-
-    /// The listener.
-    pub fn progress(&self) -> &dyn Progress {
-        self.progress.as_ref()
-    }
-
-    /// The flag that Ctrl-C sets.
-    pub fn interrupt(&self) -> &Arc<AtomicBool> {
-        &self.interrupt
-    }
-
-    /// Fails if the user has asked to stop.
-    ///
-    /// # Errors
-    /// [`Interrupted`].
-    pub fn check(&self, stage: &str) -> Result<()> {
-        if self.interrupt.load(Ordering::SeqCst) {
-            return Err(Interrupted { stage: stage.into() }.into());
-        }
-        Ok(())
-    }
-
-    /// A line for the user, unless asked to be quiet.
-    pub fn say(&self, text: &str) {
-        if !self.quiet {
-            self.progress.note(text);
-        }
-    }
-
-    /// A training session in `dir`.
-    pub fn session(&self, dir: &Path) -> Session<'_> {
-        Session::new(dir, self.progress(), Arc::clone(&self.interrupt))
-    }
-}
-
-/// Reads the configuration of a run, with its overrides.
+/// Tells the terminal, unless it is to be quiet, and listens for Ctrl-C: the first asks the running job to stop, the
+/// second ends the process.
 ///
 /// # Errors
-/// As [`train::config::read`].
-pub fn configuration(arguments: &RunArguments) -> Result<Config> {
-    let mut config = train::config::read(&arguments.config, &arguments.overrides)?;
-    if let Some(out) = &arguments.out {
-        config.run.dir.clone_from(out);
-    }
-    Ok(config)
+/// The signal handler cannot be installed.
+pub fn terminal(quiet: bool) -> Result<Context> {
+    let interrupt = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&interrupt);
+    ctrlc::set_handler(move || {
+        if flag.swap(true, Ordering::SeqCst) {
+            std::process::exit(i32::from(INTERRUPTED));
+        }
+        eprintln!("stopping after this step; once more to stop at once");
+    })
+    .context("cannot listen for Ctrl-C")?;
+    let progress: Option<Box<dyn Progress>> = if quiet { None } else { Some(Box::new(Terminal::new())) };
+    Ok(Context::new(progress, interrupt))
 }
 
-/// Size of a file in bytes; 0 if it cannot be read.
-pub fn size_of(path: &Path) -> u64 {
-    std::fs::metadata(path).map_or(0, |metadata| metadata.len())
+/// Whether an error is that the user asked to stop, in a job or while the service worked.
+pub fn was_interrupted(error: &anyhow::Error) -> bool {
+    let of_client = |error: &ClientError| matches!(error, ClientError::Interrupted);
+    pipeline::was_interrupted(error)
+        || error.chain().any(|cause| {
+            cause.downcast_ref::<ClientError>().is_some_and(of_client)
+                || cause.downcast_ref::<Arc<ClientError>>().is_some_and(|error| of_client(error))
+        })
 }

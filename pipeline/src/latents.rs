@@ -1,0 +1,32 @@
+//! Which films of a run are encrypted, and their latents as the encrypted side takes them.
+
+use anyhow::{Result, ensure};
+use datasets::{LatentSet, Split};
+use train::Config;
+
+use crate::settings;
+
+/// The latents of some films, each `[channels, height, width]` row-major.
+pub fn of(latents: &LatentSet, films: &[usize]) -> Vec<Vec<f64>> {
+    films.iter().map(|&film| latents.latent(film).iter().map(|&value| f64::from(value)).collect()).collect()
+}
+
+/// `count` films of the test split, evenly spread over it; all of them if there are fewer.
+pub fn held_out(latents: &LatentSet, count: usize) -> Vec<usize> {
+    let test = latents.indices(Split::Test);
+    let count = count.min(test.len());
+    (0..count).map(|k| test[k * test.len() / count]).collect()
+}
+
+/// As [`held_out`], for a run whose latents were just made.
+///
+/// # Errors
+/// The test split is empty.
+pub fn held_out_of(config: &Config, latents: &LatentSet) -> Result<Vec<usize>> {
+    let films = held_out(latents, settings::encrypted(config)?.films);
+    ensure!(
+        !films.is_empty(),
+        "the test split holds no film: check the data set's lists and `data.test_fraction`"
+    );
+    Ok(films)
+}
