@@ -61,19 +61,22 @@ impl Average {
         Self { config, weights: (!weights.is_empty()).then_some(weights) }
     }
 
-    /// Forgets everything: the weights have jumped.
-    pub fn reset(&mut self) {
-        self.weights = None;
+    /// Follows training: takes in the weights after `step` steps where they are wanted, and begins again where weights
+    /// have jumped.
+    pub fn follow(&mut self, step: u64, jumped: bool, weights: impl FnOnce() -> State) {
+        if jumped {
+            self.weights = None;
+        }
+        if self.is_due(step) {
+            self.add(step, weights());
+        }
     }
 
-    /// Whether the weights after `step` steps are wanted.
-    #[must_use]
-    pub fn is_due(&self, step: u64) -> bool {
+    fn is_due(&self, step: u64) -> bool {
         self.weights.is_none() || step.is_multiple_of(self.config.every.max(1))
     }
 
-    /// Takes in the weights after `step` steps.
-    pub fn add(&mut self, step: u64, weights: State) {
+    fn add(&mut self, step: u64, weights: State) {
         let Some(average) = &mut self.weights else {
             self.weights = Some(weights);
             return;

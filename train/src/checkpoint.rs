@@ -18,7 +18,10 @@ use std::{collections::HashMap, fs, path::Path};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::Value;
 
-use crate::{Result, TrainError, state::State};
+use crate::{
+    Result, TrainError,
+    state::{State, prefixed},
+};
 
 /// The most bytes of a checkpoint that are read: the full-size VQGAN with optimizer state has about 1 GB.
 const MAX_FILE_BYTES: u64 = 16 << 30;
@@ -176,7 +179,7 @@ impl Checkpoint {
 
     /// Adds tensors under a prefix.
     pub fn add_part(&mut self, prefix: &str, part: State) {
-        self.tensors.extend(part.into_iter().map(|(name, tensor)| (format!("{prefix}{name}"), tensor)));
+        self.tensors.extend(prefixed(prefix, part));
     }
 }
 

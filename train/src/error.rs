@@ -173,6 +173,12 @@ impl TrainError {
     }
 }
 
+impl From<classifier::ClassifierError> for TrainError {
+    fn from(error: classifier::ClassifierError) -> Self {
+        Self::Classifier(error.to_string())
+    }
+}
+
 impl From<durable::Error> for TrainError {
     fn from(error: durable::Error) -> Self {
         Self::Io { file: error.path, action: error.step, source: error.source }

@@ -43,13 +43,13 @@ mod encode;
 mod error;
 mod not_finite;
 mod session;
-mod targets;
+mod stage;
 mod test_report;
 mod vqgan_stage;
 mod workers;
 
 pub use classifier_stage::{
-    ClassifierReport, LoadedClassifier, evaluate, load_classifier, logits, train_classifier,
+    ClassifierReport, LayerRange, LoadedClassifier, evaluate, load_classifier, logits, train_classifier,
 };
 pub use config::Config;
 pub use encode::{encode_copies, encode_latents};
@@ -58,7 +58,7 @@ pub use progress::{Progress, Terminal};
 pub use session::Session;
 pub use sweep::Sweep;
 pub use test_report::{
-    Baseline, FilmPair, LayerRange, Reconstruction, TestReport, reconstruct_test_films, test_reconstruction,
-    test_report, with_intervals,
+    Baseline, FilmPair, Reconstruction, TestReport, reconstruct_test_films, test_reconstruction, test_report,
+    with_intervals,
 };
 pub use vqgan_stage::{VqganFigures, VqganReport, load_vqgan, train_vqgan};

@@ -14,6 +14,11 @@ use burn_store::{BurnToPyTorchAdapter, ModuleSnapshot, PyTorchToBurnAdapter, bri
 /// Named f32 tensors: shape and values.
 pub type State = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 
+/// The same tensors under names that begin with `prefix`.
+pub(crate) fn prefixed(prefix: &str, state: State) -> impl Iterator<Item = (String, (Vec<usize>, Vec<f32>))> {
+    state.into_iter().map(move |(name, tensor)| (format!("{prefix}{name}"), tensor))
+}
+
 /// All floating-point parameters and buffers of a module.
 pub fn collect<M: Module>(module: &M) -> State {
     // `valid` folds pending running statistics into their values.

@@ -18,7 +18,7 @@ use vqgan::{codebook::Words, quality::psnr};
 
 use crate::{
     Config, Result, Session, TrainError, VqganFigures,
-    classifier_stage::{LoadedClassifier, evaluate, load_classifier, logits, ranges},
+    classifier_stage::{LayerRange, LoadedClassifier, evaluate, load_classifier, logits, ranges},
     films::{Films, to_pixels},
     sampler::derived_seed,
     vqgan_stage::{evaluate_vqgan, load_vqgan},
@@ -30,17 +30,6 @@ const ITERATIONS: usize = 12;
 
 /// The columns of `test.csv`.
 const HEAD: &str = "figure,value,low,high\n";
-
-/// The largest pre-activation of one layer on the test films.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct LayerRange {
-    /// The activation.
-    pub layer: String,
-    /// The largest magnitude that it saw.
-    pub largest: f64,
-    /// The interval `[-r, r]` that it is meant for.
-    pub interval: f64,
-}
 
 /// k-means on patches: what a codebook of words of `f x f` pixels reconstructs at the VQGAN's rate.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

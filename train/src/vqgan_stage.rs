@@ -15,22 +15,20 @@ use burn::tensor::Device;
 use datasets::Split;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use vqgan::{Vqgan, VqganConfig, codebook::CodeUsage};
+use vqgan::{Vqgan, VqganConfig};
 
 pub use evaluation::VqganFigures;
 pub(crate) use evaluation::evaluate as evaluate_vqgan;
 
 use crate::{
     Config, Result, Session, TrainError,
-    average::Average,
     checkpoint::{Checkpoint, Kind, refusal},
-    films::{Films, open_dataset},
-    history::History,
-    progress::Meter,
+    config::VqganTraining,
+    films::{Batches, Films, open_dataset},
     sampler::{batch_of_step, derived_seed, steps_per_epoch},
-    session::{check_same_run, fingerprint},
-    state::{apply, collect, seeded},
-    tensorboard::EventWriter,
+    session::fingerprint,
+    stage::{self, Log, OTHER_ARCHITECTURE, Rhythm, Run, Stage, Stepped},
+    state::{State, apply, collect, seeded},
     workers::Workers,
 };
 use step::Trainer;
@@ -51,18 +49,6 @@ pub struct VqganReport {
     pub digest: String,
 }
 
-/// Where training stands: what a checkpoint carries besides tensors.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-struct Progress {
-    step: u64,
-    discriminator_steps: u64,
-    seconds: f64,
-    idle: Vec<u64>,
-    best: Option<VqganFigures>,
-    best_digest: String,
-    history: History,
-}
-
 /// Trains the VQGAN in `session`'s run folder, from where it stands.
 ///
 /// Writes `vqgan/model.safetensors` (best validation), `vqgan/last.safetensors`, `metrics.csv`, `metrics.json`,
@@ -73,145 +59,215 @@ struct Progress {
 /// Configuration, data or checkpoint cannot be used; the loss is no longer a number; or the user interrupted.
 pub fn train_vqgan(config: &Config, session: &Session<'_>) -> Result<VqganReport> {
     config.validate()?;
-    let dataset = Arc::new(open_dataset(&config.data, session)?);
-    let split = |split, advice| match dataset.indices(split) {
-        films if films.is_empty() => Err(TrainError::EmptySplit { split, advice }),
-        films => Ok(films),
-    };
-    let train = split(Split::Train, "check data.limits and the data set's own lists")?;
-    let mut validation = split(Split::Validation, "raise data.validation_fraction")?;
-    validation.truncate(config.vqgan.train.validation_films.max(1));
-    let films = Films::new(Arc::clone(&dataset));
-
+    let mut stage = VqganStage::new(config, session)?;
     let settings = &config.vqgan.train;
-    let folder = session.vqgan_dir();
-    let last = folder.join("last.safetensors");
-    let workers = Workers::new(&config.run, settings.accumulate, session.progress())?;
-    let device = workers.main().clone();
-    let perceptual = match &settings.perceptual {
-        Some(perceptual) => workers.equip(|device| perceptual::Loaded::read(perceptual, device))?,
-        None => Vec::new(),
+    let run = Run {
+        config,
+        model: json!(config.vqgan.model),
+        fingerprint: stage.fingerprint(config),
+        folder: session.vqgan_dir(),
+        best: session.vqgan_model(),
+        average: settings.average,
+        rhythm: Rhythm {
+            total: settings.steps,
+            log_every: Some(LOG_EVERY),
+            validate_every: settings.validate_every,
+            checkpoint_every: settings.checkpoint_every,
+            keep_every: settings.keep_every,
+            unit: ("step", 1),
+        },
     };
-    let mut parts = config.run.fingerprint();
-    parts.extend([("data", json!(dataset.digest())), ("vqgan", json!(config.vqgan))]);
-    parts.extend(perceptual.first().map(|perceptual| ("perceptual weights", json!(perceptual.digest))));
-    let fingerprint = fingerprint(&parts);
-    let mut average = settings.average.map(Average::new);
-    let (mut trainer, mut progress) = match Checkpoint::load(&last, Kind::Vqgan) {
-        Ok(checkpoint) => {
-            check_same_run(&last, &checkpoint, &fingerprint)?;
-            average = settings.average.map(|a| Average::restore(a, checkpoint.part("average.")));
-            restore(config, &checkpoint, &last, &device)?
+    let trained = stage::train(&mut stage, &run, session)?;
+    let (steps, seconds) = (trained.steps, trained.seconds);
+    Ok(VqganReport { steps, seconds, best: trained.best, digest: trained.digest })
+}
+
+/// A VQGAN in training: its films, and what learns from them.
+struct VqganStage<'a> {
+    settings: &'a VqganTraining,
+    seed: u64,
+    session: &'a Session<'a>,
+    films: Films,
+    train: Vec<usize>,
+    validation: Vec<usize>,
+    workers: Workers,
+    trainer: Trainer,
+    batches: Option<Batches>,
+    averages: step::Averages,
+    /// Steps done.
+    done: u64,
+}
+
+/// What an exact resume needs besides tensors.
+#[derive(Default, Serialize, Deserialize)]
+struct Memory {
+    discriminator_steps: u64,
+    /// Steps since each code was chosen.
+    idle: Vec<u64>,
+}
+
+impl<'a> VqganStage<'a> {
+    fn new(config: &'a Config, session: &'a Session<'a>) -> Result<Self> {
+        let settings = &config.vqgan.train;
+        let dataset = Arc::new(open_dataset(&config.data, session)?);
+        let split = |split, advice| match dataset.indices(split) {
+            films if films.is_empty() => Err(TrainError::EmptySplit { split, advice }),
+            films => Ok(films),
+        };
+        let train = split(Split::Train, "check data.limits and the data set's own lists")?;
+        let mut validation = split(Split::Validation, "raise data.validation_fraction")?;
+        validation.truncate(settings.validation_films.max(1));
+        let workers = Workers::new(&config.run, settings.accumulate, session.progress())?;
+        let mut trainer = Trainer::new(config, workers.main())?;
+        if let Some(perceptual) = &settings.perceptual {
+            trainer.perceptual = workers.equip(|device| perceptual::Loaded::read(perceptual, device))?;
         }
-        Err(TrainError::Missing { .. }) => (Trainer::new(config, &device)?, Progress::default()),
-        Err(error) => return Err(error),
-    };
-    if progress.step >= settings.steps
-        && let Some(best) = progress.best
-    {
-        let digest = progress.best_digest;
-        return Ok(VqganReport { steps: progress.step, seconds: progress.seconds, best, digest });
+        Ok(Self {
+            settings,
+            seed: config.run.seed,
+            session,
+            films: Films::new(dataset),
+            train,
+            validation,
+            workers,
+            trainer,
+            batches: None,
+            averages: step::Averages::default(),
+            done: 0,
+        })
     }
-    trainer.perceptual = perceptual;
-    session.write_config(config)?;
 
-    let mut events = EventWriter::create(&folder)?;
-    let seed = derived_seed(config.run.seed, "vqgan order", 0);
-    let (order, batch, first) = (train.clone(), settings.batch, progress.step);
-    let per_step = batch.saturating_mul(settings.accumulate);
-    let per_epoch = steps_per_epoch(train.len(), per_step);
-    let parts_per_step = per_step.min(train.len()).div_ceil(batch);
-    let change = settings.augment.map(|change| (change, derived_seed(config.run.seed, "vqgan films", 0)));
-    let steps = (first..settings.steps).flat_map(move |step| {
-        let films = batch_of_step(&order, per_step, seed, step);
-        films.chunks(batch).map(|part| (part.to_vec(), step / per_epoch)).collect::<Vec<_>>()
-    });
-    let batches = films.read_ahead_changed(steps, change);
-    let listener = session.progress();
-    listener.start("VQGAN", settings.steps, progress.step);
-    let mut meter = Meter::new();
-    let earlier = progress.seconds;
-    let mut averages = step::Averages::default();
+    fn fingerprint(&self, config: &Config) -> Value {
+        let mut parts = config.run.fingerprint();
+        let data = self.films.dataset().digest();
+        parts.extend([("data", json!(data)), ("vqgan", json!(config.vqgan))]);
+        let perceptual = self.trainer.perceptual.first();
+        parts.extend(perceptual.map(|perceptual| ("perceptual weights", json!(perceptual.digest))));
+        fingerprint(&parts)
+    }
 
-    while let Some((indices, parts)) = batches.next_parts(parts_per_step, |part| workers.device_of(part))? {
-        let step = progress.step;
-        if trainer.codebook_is_due(step) {
-            trainer.start_codebook(&films, &train, config.run.seed)?;
-            if let Some(average) = &mut average {
-                average.reset();
-            }
-            listener.note("codebook started from the encoder's outputs");
-        }
-        let losses = trainer.step(&parts, step, config.run.seed, &workers).map_err(|broken| {
-            let names = indices.iter().map(|part| films.names(part)).collect::<Vec<_>>();
-            broken.on("VQGAN training", step + 1, &names, &folder)
+    fn films_per_step(&self) -> usize {
+        self.settings.batch.saturating_mul(self.settings.accumulate)
+    }
+}
+
+impl Stage for VqganStage<'_> {
+    type Net = Vqgan;
+    type Figures = VqganFigures;
+    type Memory = Memory;
+
+    const KIND: Kind = Kind::Vqgan;
+    const NAME: &'static str = "VQGAN";
+    const TRAINING: &'static str = "VQGAN training";
+
+    fn resume(
+        &mut self,
+        checkpoint: &Checkpoint,
+        memory: Memory,
+        step: u64,
+    ) -> std::result::Result<(), String> {
+        self.done = step;
+        self.trainer.resume(checkpoint, step, memory.discriminator_steps, self.workers.main())?;
+        self.trainer.usage.restore_idle(&memory.idle);
+        Ok(())
+    }
+
+    /// Begins to read films ahead.
+    fn prepare(&mut self, step: u64) -> Result<()> {
+        let order_seed = derived_seed(self.seed, "vqgan order", 0);
+        let (order, batch, per_step) = (self.train.clone(), self.settings.batch, self.films_per_step());
+        let per_epoch = steps_per_epoch(order.len(), per_step);
+        let steps = (step..self.settings.steps).flat_map(move |step| {
+            let films = batch_of_step(&order, per_step, order_seed, step);
+            films.chunks(batch).map(|part| (part.to_vec(), step / per_epoch)).collect::<Vec<_>>()
+        });
+        let change = self.settings.augment.map(|change| (change, derived_seed(self.seed, "vqgan films", 0)));
+        self.batches = Some(self.films.read_ahead_changed(steps, change));
+        Ok(())
+    }
+
+    fn step(&mut self, step: u64) -> Result<Stepped> {
+        let parts = self.films_per_step().min(self.train.len()).div_ceil(self.settings.batch);
+        let next = self.batches.as_ref().map(|b| b.next_parts(parts, |part| self.workers.device_of(part)));
+        let (indices, parts) = next.transpose()?.flatten().ok_or_else(|| TrainError::Io {
+            file: "the films".into(),
+            action: "read ahead",
+            source: std::io::Error::other("the thread that decodes them has ended"),
         })?;
-        let count = indices.iter().map(Vec::len).sum();
-        progress.step += 1;
-        if let Some(average) = average.as_mut().filter(|average| average.is_due(progress.step)) {
-            average.add(progress.step, collect(&trainer.net));
+        let jumped = self.trainer.codebook_is_due(step);
+        if jumped {
+            self.trainer.start_codebook(&self.films, &self.train, self.seed)?;
+            self.session.progress().note("codebook started from the encoder's outputs");
         }
-        progress.seconds = earlier + meter.seconds();
-        averages.add(&losses);
-        listener.step(progress.step, &meter.add(count, losses.reconstruction));
-
-        let at_end = progress.step == settings.steps;
-        if progress.step.is_multiple_of(LOG_EVERY) || at_end {
-            let mut figures = averages.take();
-            // The first batch is waited for by everybody; what matters is that the share falls from there.
-            let waited = batches.waited().as_secs_f64() / meter.seconds().max(1e-9);
-            figures.push(("train/share_of_time_waiting_for_films".into(), waited));
-            events.scalars(progress.step, figures.iter().map(|(name, value)| (name.as_str(), *value)))?;
-            progress.history.push(progress.step, figures.iter().map(|(name, value)| (name.as_str(), *value)));
-        }
-        let validate = progress.step.is_multiple_of(settings.validate_every) || at_end;
-        if validate {
-            let mut net = trainer.net_for_inference();
-            if let Some(weights) = average.as_ref().and_then(Average::weights) {
-                net = apply(net, weights).map_err(|problem| refusal(&last, problem, OTHER_ARCHITECTURE))?;
-            }
-            let quantise = trainer.quantises(step);
-            let (figures, grid) =
-                evaluation::evaluate(&net, quantise, &films, &validation, config.vqgan.model.codes)?;
-            events.scalars(progress.step, figures.named())?;
-            events.picture(progress.step, "validation/films_and_reconstructions", &grid)?;
-            grid.save(&folder.join("reconstructions.png"))?;
-            progress.history.push(progress.step, figures.named());
-            // Weights that were never quantised make latents that no codebook knows.
-            if (quantise || at_end) && progress.best.as_ref().is_none_or(|best| figures.psnr > best.psnr) {
-                let checkpoint = model_checkpoint(config, &net, &figures, progress.step);
-                progress.best_digest = checkpoint.save(&session.vqgan_model())?;
-                progress.best = Some(figures);
-            }
-            progress.history.save(&folder)?;
-        }
-        let interrupted = session.interrupted() && !at_end;
-        if validate || interrupted || progress.step.is_multiple_of(settings.checkpoint_every) {
-            progress.seconds = earlier + meter.seconds();
-            save(config, &trainer, average.as_ref(), &mut progress, &fingerprint, &last)?;
-        }
-        if settings.keep_every.is_some_and(|every| progress.step.is_multiple_of(every.max(1))) {
-            let kept = folder.join(format!("step-{}.safetensors", progress.step));
-            save(config, &trainer, average.as_ref(), &mut progress, &fingerprint, &kept)?;
-        }
-        if interrupted {
-            progress.history.save(&folder)?;
-            listener.finish(&format!("VQGAN: stopped at step {}", progress.step));
-            return Err(TrainError::Interrupted { stage: "VQGAN training", step: progress.step, file: last });
-        }
+        let losses = self.trainer.step(&parts, step, self.seed, &self.workers).map_err(|broken| {
+            let names = indices.iter().map(|part| self.films.names(part)).collect::<Vec<_>>();
+            broken.on(Self::TRAINING, step + 1, &names, &self.session.vqgan_dir())
+        })?;
+        self.averages.add(&losses);
+        self.done = step + 1;
+        let films = indices.iter().map(Vec::len).sum();
+        Ok(Stepped { films, loss: losses.reconstruction, jumped })
     }
-    let best = progress.best.clone().ok_or_else(|| {
-        refusal(&last, "training ended without a validation".into(), "raise vqgan.train.steps")
-    })?;
-    listener.finish(&format!(
-        "VQGAN: {} steps in {:.0} s, validation PSNR {:.1} dB, {:.0} % of the codes in use -> {}",
-        progress.step,
-        progress.seconds,
-        best.psnr,
-        100.0 * best.codes_used,
-        session.vqgan_model().display()
-    ));
-    Ok(VqganReport { steps: progress.step, seconds: progress.seconds, best, digest: progress.best_digest })
+
+    fn log(&mut self, log: &mut Log<'_>) -> Result<()> {
+        let mut figures = self.averages.take();
+        // The first batch is waited for by everybody; what matters is that the share falls from there.
+        let waited = self.batches.as_ref().map_or(0.0, |batches| batches.waited().as_secs_f64());
+        let share = waited / log.seconds.max(1e-9);
+        figures.push(("train/share_of_time_waiting_for_films".into(), share));
+        log.row(figures.iter().map(|(name, value)| (name.as_str(), *value)))
+    }
+
+    fn validate(
+        &mut self,
+        average: Option<&State>,
+        log: &mut Log<'_>,
+    ) -> Result<Option<(Vqgan, VqganFigures)>> {
+        let mut net = self.trainer.net_for_inference();
+        if let Some(weights) = average {
+            let file = self.session.vqgan_dir();
+            net = apply(net, weights).map_err(|problem| refusal(&file, problem, OTHER_ARCHITECTURE))?;
+        }
+        let quantise = self.trainer.quantises(self.done - 1);
+        let codes = self.trainer.codes();
+        let (figures, grid) = evaluation::evaluate(&net, quantise, &self.films, &self.validation, codes)?;
+        log.row(figures.named())?;
+        log.picture("validation/films_and_reconstructions", "reconstructions.png", &grid)?;
+        // Weights that were never quantised make latents that no codebook knows.
+        let candidate = quantise || self.done == self.settings.steps;
+        Ok((candidate && figures.psnr.is_finite()).then_some((net, figures)))
+    }
+
+    fn is_better(&self, figures: &VqganFigures, best: &VqganFigures) -> bool {
+        figures.psnr > best.psnr
+    }
+
+    fn chosen(&mut self, figures: &VqganFigures, step: u64) -> Value {
+        json!({ "step": step, "validation": figures })
+    }
+
+    fn weights(&self) -> State {
+        collect(&self.trainer.net)
+    }
+
+    fn beside(&self) -> State {
+        self.trainer.beside()
+    }
+
+    fn memory(&self) -> Memory {
+        let idle = self.trainer.usage.idle().to_vec();
+        Memory { discriminator_steps: self.trainer.discriminator_steps(), idle }
+    }
+
+    fn summary(&self, best: &VqganFigures) -> String {
+        let codes = 100.0 * best.codes_used;
+        format!("validation PSNR {:.1} dB, {codes:.0} % of the codes in use", best.psnr)
+    }
+
+    fn nothing_kept(&self) -> (String, &'static str) {
+        let problem = "no validation gave numbers";
+        (problem.to_owned(), "lower vqgan.train.learning_rate, or clip gradients (clip_norm)")
+    }
 }
 
 /// Reads a VQGAN.
@@ -229,85 +285,9 @@ pub fn load_vqgan(path: &Path, device: &Device) -> Result<(VqganConfig, Vqgan)> 
     Ok((config, net))
 }
 
-const OTHER_ARCHITECTURE: &str =
-    "the checkpoint is of another architecture: train again, or give the right file";
-
 fn vqgan_config(path: &Path, checkpoint: &Checkpoint) -> Result<VqganConfig> {
     serde_json::from_value(checkpoint.model.clone()).map_err(|e| {
         let problem = format!("its configuration is not that of a VQGAN ({e})");
         refusal(path, problem, "it was written by another version: train again")
     })
-}
-
-fn model_checkpoint(config: &Config, net: &Vqgan, figures: &VqganFigures, step: u64) -> Checkpoint {
-    Checkpoint {
-        kind: Kind::Vqgan,
-        model: json!(config.vqgan.model),
-        run: json!(config),
-        extra: json!({ "step": step, "validation": figures }),
-        tensors: collect(net),
-    }
-}
-
-fn save(
-    config: &Config,
-    trainer: &Trainer,
-    average: Option<&Average>,
-    progress: &mut Progress,
-    fingerprint: &Value,
-    path: &Path,
-) -> Result<()> {
-    progress.idle = trainer.usage.idle().to_vec();
-    progress.discriminator_steps = trainer.discriminator_steps();
-    let mut checkpoint = Checkpoint {
-        kind: Kind::Vqgan,
-        model: json!(config.vqgan.model),
-        run: json!(config),
-        extra: json!({ "fingerprint": fingerprint, "progress": progress }),
-        tensors: collect(&trainer.net),
-    };
-    checkpoint.add_part("optimizer.", trainer.optimizer.state());
-    if let Some(weights) = average.and_then(Average::weights) {
-        checkpoint.add_part("average.", weights.clone());
-    }
-    if let Some(codes) = &trainer.code_average {
-        let (counts, sums) = codes.state();
-        let shape = vec![counts.len(), sums.len() / counts.len().max(1)];
-        let part = [("counts", vec![counts.len()], counts), ("sums", shape, sums)];
-        let part = part.map(|(name, shape, values)| (name.to_owned(), (shape, values.to_vec())));
-        checkpoint.add_part("codebook_average.", part.into());
-    }
-    if let Some(player) = &trainer.discriminator {
-        checkpoint.add_part("optimizer_discriminator.", player.optimizer.state());
-        checkpoint.add_part("discriminator.", collect(&player.net));
-    }
-    checkpoint.save(path)?;
-    Ok(())
-}
-
-fn restore(
-    config: &Config,
-    checkpoint: &Checkpoint,
-    path: &Path,
-    device: &Device,
-) -> Result<(Trainer, Progress)> {
-    let progress = checkpoint.extra.get("progress").cloned().unwrap_or(Value::Null);
-    let progress: Progress = serde_json::from_value(progress).map_err(|e| {
-        refusal(path, format!("it does not say where training stood ({e})"), "remove it to begin again")
-    })?;
-    let mut trainer = Trainer::new(config, device)?;
-    let refuse = |problem| refusal(path, problem, OTHER_ARCHITECTURE);
-    trainer.net = apply(trainer.net, &checkpoint.tensors).map_err(refuse)?;
-    trainer
-        .restore_optimizers(checkpoint, progress.step, progress.discriminator_steps, device)
-        .map_err(refuse)?;
-    trainer.usage = CodeUsage::new(config.vqgan.model.codes);
-    trainer.usage.restore_idle(&progress.idle);
-    Ok((trainer, progress))
-}
-
-/// The network with weights that depend on the run's seed alone.
-fn fresh_net(config: &Config, device: &Device) -> Result<Vqgan> {
-    let seed = derived_seed(config.run.seed, "vqgan weights", 0);
-    Ok(seeded(device, seed, || config.vqgan.model.init(device))?)
 }

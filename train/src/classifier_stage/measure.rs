@@ -5,14 +5,15 @@ use std::path::Path;
 use burn::{module::Module, tensor::Device};
 use classifier::{Classifier, ClassifierConfig, Metrics};
 use datasets::{LatentSet, Split};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{OTHER_ARCHITECTURE, batches::Batch, refuse_model};
+use super::batches::Batch;
 use crate::{
     Result, TrainError,
     checkpoint::{Checkpoint, Kind, refusal},
+    stage::OTHER_ARCHITECTURE,
     state::{apply, seeded},
-    test_report::LayerRange,
 };
 
 /// Latents evaluated at a time.
@@ -30,6 +31,17 @@ pub struct LoadedClassifier {
     pub encoder_digest: String,
     /// Digest of the checkpoint.
     pub digest: String,
+}
+
+/// The largest pre-activation of one layer on films.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LayerRange {
+    /// The activation.
+    pub layer: String,
+    /// The largest magnitude that it saw.
+    pub largest: f64,
+    /// The interval `[-r, r]` that it is meant for.
+    pub interval: f64,
 }
 
 /// Reads a classifier.
@@ -52,7 +64,7 @@ pub fn load_classifier(path: &Path, device: &Device) -> Result<LoadedClassifier>
     let encoder_digest = text("encoder_digest").as_str().unwrap_or_default().to_owned();
     let device = device.clone().without_autodiff();
     // All weights are replaced; builders take turns all the same, or another one's would not follow from its seed.
-    let net = seeded(&device, 0, || config.init(&device)).map_err(refuse_model)?;
+    let net = seeded(&device, 0, || config.init(&device))?;
     let net = apply(net, &checkpoint.tensors).map_err(|p| refusal(path, p, OTHER_ARCHITECTURE))?;
     Ok(LoadedClassifier { config, net, label_names, encoder_digest, digest: checkpoint.digest() })
 }
@@ -156,5 +168,5 @@ pub(super) fn all_logits(net: &Classifier, latents: &LatentSet, indices: &[usize
 /// Metrics of logits, one list per film of `indices`.
 pub(super) fn metrics_of(latents: &LatentSet, indices: &[usize], scores: &[Vec<f64>]) -> Result<Metrics> {
     let labels = indices.iter().map(|&i| latents.labels[i].clone()).collect::<Vec<_>>();
-    Metrics::measure(&latents.label_names, scores, &labels, 0.0).map_err(refuse_model)
+    Ok(Metrics::measure(&latents.label_names, scores, &labels, 0.0)?)
 }

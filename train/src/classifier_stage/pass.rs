@@ -7,13 +7,9 @@ use datasets::LatentSet;
 use super::{
     batches::{Batch, share_of_labels},
     examples::Example,
-};
-use crate::{
-    config::ClassifierTraining,
-    not_finite::Broken,
     targets::{Auxiliary, Teachers},
-    workers::statistics,
 };
+use crate::{config::ClassifierTraining, not_finite::Broken, workers::statistics};
 
 /// What every batch of a step has in common.
 pub(super) struct Pass<'a> {

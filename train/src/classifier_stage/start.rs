@@ -5,10 +5,10 @@ use std::path::Path;
 use burn::module::{Flag, ModuleMapper, Param};
 use classifier::Classifier;
 
-use super::OTHER_ARCHITECTURE;
 use crate::{
     Result,
     checkpoint::{Checkpoint, Kind, refusal},
+    stage::OTHER_ARCHITECTURE,
     state::{apply, collect},
 };
 

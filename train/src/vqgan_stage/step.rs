@@ -11,7 +11,7 @@ use vqgan::{
     loss::{adaptive_weight, gradient_at, with_gradient},
 };
 
-use super::{fresh_net, perceptual::Loaded};
+use super::perceptual::Loaded;
 use crate::{
     Config, Result, TrainError,
     checkpoint::Checkpoint,
@@ -20,7 +20,7 @@ use crate::{
     not_finite::Broken,
     optimizer::Adam,
     sampler::derived_seed,
-    state::{apply, seeded},
+    state::{State, apply, collect, prefixed, seeded},
     workers::{Workers, remember, replica, statistics},
 };
 
@@ -105,14 +105,15 @@ impl Trainer {
         })
     }
 
-    /// Puts back optimizers and discriminator.
-    pub fn restore_optimizers(
+    /// Puts back networks, optimizers and averages of codes, after `steps` steps.
+    pub fn resume(
         &mut self,
         checkpoint: &Checkpoint,
         steps: u64,
         discriminator_steps: u64,
         device: &Device,
     ) -> std::result::Result<(), String> {
+        self.net = apply(self.net.clone(), &checkpoint.tensors)?;
         if let Some(decay) = self.config.codebook.average_decay {
             let mut state = checkpoint.part("codebook_average.");
             let mut take = |name: &str| state.remove(name).map(|(_, values)| values);
@@ -138,6 +139,27 @@ impl Trainer {
             self.discriminator = Some(Player { net, optimizer, config: player.config });
         }
         Ok(())
+    }
+
+    /// The tensors that [`Trainer::resume`] needs beside the weights.
+    pub fn beside(&self) -> State {
+        let mut all: State = prefixed("optimizer.", self.optimizer.state()).collect();
+        if let Some(codes) = &self.code_average {
+            let (counts, sums) = codes.state();
+            let shape = vec![counts.len(), sums.len() / counts.len().max(1)];
+            all.insert("codebook_average.counts".into(), (vec![counts.len()], counts.to_vec()));
+            all.insert("codebook_average.sums".into(), (shape, sums.to_vec()));
+        }
+        if let Some(player) = &self.discriminator {
+            all.extend(prefixed("optimizer_discriminator.", player.optimizer.state()));
+            all.extend(prefixed("discriminator.", collect(&player.net)));
+        }
+        all
+    }
+
+    /// Words of the codebook.
+    pub fn codes(&self) -> usize {
+        self.codes
     }
 
     /// Whether the given step, counted from 0, quantises.
@@ -269,6 +291,12 @@ impl Trainer {
         }
         self.net = self.net.clone().with_codebook(codebook);
     }
+}
+
+/// The network with weights that depend on the run's seed alone.
+fn fresh_net(config: &Config, device: &Device) -> Result<Vqgan> {
+    let seed = derived_seed(config.run.seed, "vqgan weights", 0);
+    Ok(seeded(device, seed, || config.vqgan.model.init(device))?)
 }
 
 /// The forward pass of one part of a step, on the device of the part.

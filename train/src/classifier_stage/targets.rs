@@ -10,9 +10,12 @@ use burn::tensor::{Device, Tensor, activation};
 use classifier::{Classifier, ClassifierConfig, masked_bce};
 use datasets::LatentSet;
 
+use super::{
+    examples::{Example, answers},
+    measure::{LoadedClassifier, load_classifier},
+};
 use crate::{
     Result, TrainError,
-    classifier_stage::{Example, LoadedClassifier, answers, load_classifier},
     config::{AuxiliaryTraining, DistillTraining},
     state::{State, apply, seeded},
 };
