@@ -69,7 +69,7 @@ pub enum TrainError {
         /// The file with its weights.
         file: PathBuf,
         /// What does not fit.
-        source: crate::import::ImportError,
+        source: crate::import::error::ImportError,
     },
     /// A checkpoint, or cached latents, that an earlier stage should have written.
     #[error("{file}: not found; {advice}", file = file.display())]

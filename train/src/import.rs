@@ -10,7 +10,7 @@
 //! layouts.
 
 pub mod classifier;
-mod error;
+pub(crate) mod error;
 mod mapping;
 mod names;
 
