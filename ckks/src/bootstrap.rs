@@ -18,6 +18,8 @@
 //! failure-probability by using sparse-secret encapsulation (eprint 2022/024), for the sparse secret.
 
 pub(crate) mod circuit;
+pub(crate) mod fit;
+pub(crate) mod function;
 pub(crate) mod keys;
 pub(crate) mod literal;
 pub(crate) mod multiples;
@@ -30,5 +32,6 @@ pub(crate) mod series;
 pub(crate) mod shapes;
 pub(crate) mod transform;
 
+pub use function::BootstrapFunction;
 pub use keys::BootstrapKeys;
 pub use literal::BootstrapLiteral;

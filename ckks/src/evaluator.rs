@@ -211,7 +211,7 @@ impl Evaluator {
     /// a v, for one number v rounded to a multiple of 1/`scale`. Scales multiply; with scale 1 an integer factor is free.
     ///
     /// # Errors
-    /// A number that is not finite or reaches 2^120 at this scale, or a scale that no longer fits the modulus.
+    /// A number that is not finite or reaches 2^126 at this scale, or a scale that no longer fits the modulus.
     pub fn mul_scalar(&self, a: &Ciphertext, v: f64, scale: f64) -> Result<Ciphertext> {
         self.check("the ciphertext", &a.c[0])?;
         let integer = integer(v, scale)?;
@@ -224,7 +224,7 @@ impl Evaluator {
     /// a + v in every slot, for one real number v. Level and scale stay.
     ///
     /// # Errors
-    /// A number that is not finite or reaches 2^120 at the ciphertext's scale.
+    /// A number that is not finite or reaches 2^126 at the ciphertext's scale.
     pub fn add_scalar(&self, a: &Ciphertext, v: f64) -> Result<Ciphertext> {
         self.check("the ciphertext", &a.c[0])?;
         let integer = integer(v, a.scale)?;
@@ -355,12 +355,15 @@ impl Evaluator {
     }
 }
 
-/// round(v scale), if it is finite and below 2^120.
+/// log2 of the greatest scalar at its scale: an `i128` holds it, and products of two levels of two 30-bit primes need 2^120.
+const SCALAR_LIMIT: u32 = 126;
+
+/// round(v scale), if it is finite and below 2^126.
 fn integer(v: f64, scale: f64) -> Result<i128> {
     let scaled = (v * scale).round();
-    if scaled.abs() < 120f64.exp2() {
+    if scaled.abs() < f64::from(SCALAR_LIMIT).exp2() {
         Ok(scaled as i128)
     } else {
-        Err(Error::Value { index: 0, limit_log2: 120 })
+        Err(Error::Value { index: 0, limit_log2: SCALAR_LIMIT })
     }
 }

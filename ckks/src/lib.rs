@@ -57,7 +57,7 @@ mod secret;
 mod security;
 mod wire;
 
-pub use bootstrap::{BootstrapKeys, BootstrapLiteral};
+pub use bootstrap::{BootstrapFunction, BootstrapKeys, BootstrapLiteral};
 pub use ciphertext::{Ciphertext, Product};
 pub use encoder::Encoder;
 pub use encryptor::{Encryptor, PublicKey};

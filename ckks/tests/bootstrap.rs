@@ -4,9 +4,9 @@
 #![allow(clippy::unwrap_used)]
 
 use ckks::{
-    BootstrapKeys, BootstrapLiteral, Ciphertext, Complex64, Decryptor, Encoder, Encryptor, Error, Estimate,
-    EvaluationKeys, Evaluator, KeyGenerator, NoiseModel, Parameters, ParametersLiteral, SecretKey, Security,
-    Wire,
+    BootstrapFunction, BootstrapKeys, BootstrapLiteral, Ciphertext, Complex64, Decryptor, Encoder, Encryptor,
+    Error, Estimate, EvaluationKeys, Evaluator, KeyGenerator, NoiseModel, Parameters, ParametersLiteral,
+    SecretKey, Security, Wire,
 };
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
@@ -37,7 +37,11 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let parameters = toy().build().unwrap();
+        Self::of(&toy())
+    }
+
+    fn of(literal: &ParametersLiteral) -> Self {
+        let parameters = literal.build().unwrap();
         let mut rng = ChaCha20Rng::seed_from_u64(77);
         let secret = SecretKey::generate(&parameters, &mut rng);
         let generator = KeyGenerator::new(&parameters, &secret).unwrap();
@@ -225,4 +229,35 @@ fn literals_that_fail_or_are_not_secure_are_refused() {
     let mut preset = ParametersLiteral::bootstrapping();
     preset.modulus_bits[..2].copy_from_slice(&[23, 23]);
     assert!(matches!(preset.build(), Err(Error::SparseSecret { weight: 64, .. })));
+}
+
+#[test]
+fn functions_are_evaluated_on_the_way() {
+    let mut literal = toy();
+    // Room for a polynomial of six levels.
+    literal.modulus_bits.splice(4..4, vec![30; 12]);
+    let mut bench = Bench::of(&literal);
+    let x = bench.values(7.9);
+    let (a, _) = bench.encrypt(&x);
+    let fit = |f: fn(f64) -> f64| BootstrapFunction::fit_with_margin(f, (-8.0, 8.0), 63, 0.1).unwrap();
+    let (relu, sigmoid) = (fit(|v| v.max(0.0)), fit(|v| 1.0 / (1.0 + (-v).exp())));
+    let functions = [relu, sigmoid];
+    let scale = 30f64.exp2();
+    let values = bench.evaluator.bootstrap_with(&a, &functions, scale, &bench.keys).unwrap();
+    for (value, f) in values.iter().zip(&functions) {
+        assert_eq!((value.level(), value.scale()), (bench.levels.1 - 2 * f.depth(), scale));
+        let exact: Vec<Complex64> = x.iter().map(|x| Complex64::new(f.evaluate(x.re), 0.0)).collect();
+        let noise = deviation(&bench.slots(value), &exact);
+        println!("noise {noise:e}, fit {:e}", f.largest_error());
+        assert!(noise < 1e-3, "{noise}");
+    }
+    let other = BootstrapFunction::fit(|v| v, (-4.0, 8.0), 15).unwrap();
+    let mixed = [functions[0].clone(), other.clone()];
+    let refused = bench.evaluator.bootstrap_with(&a, &mixed, scale, &bench.keys).unwrap_err();
+    assert!(refused.to_string().contains("several intervals"), "{refused}");
+    // An interval that is not about 0.
+    let small: Vec<Complex64> = x.iter().map(|x| x / 2.0 + 2.0).collect();
+    let (a, _) = bench.encrypt(&small);
+    let value = bench.evaluator.bootstrap_with(&a, &[other], scale, &bench.keys).unwrap();
+    assert!(deviation(&bench.slots(&value[0]), &small) < 2e-3);
 }

@@ -24,6 +24,10 @@ pub(crate) const FROM_SPARSE_SPECIAL: usize = 3;
 /// log2 of the greatest probability that a bootstrap fails because a multiple of q_0 lies outside the range.
 const MOST_FAILURE_LOG2: f64 = -40.0;
 
+/// Distance from an integer up to which the sine holds: a quarter, half a period about it. The identity needs far less of it,
+/// [`crate::BootstrapFunction`] all.
+pub(crate) const WIDTH: f64 = 0.25;
+
 /// log2 of the scale that a ciphertext gets before its slots move to coefficients.
 pub(crate) const INPUT_SCALE_LOG2: f64 = 45.0;
 
@@ -100,9 +104,9 @@ impl BootstrapPlan {
         })
     }
 
-    /// The series is a function of x - 1/4 on an interval of this half width about 0: |I| up to the range, and v.
+    /// The series is a function of x - 1/4 on an interval of this half width about 0: |I| up to the range, and a quarter.
     pub(crate) fn half_interval(&self) -> f64 {
-        self.literal.range as f64 + 0.25 + (-f64::from(self.literal.ratio_log2)).exp2()
+        self.literal.range as f64 + 0.25 + WIDTH
     }
 
     /// Primes that each of the maps to coefficients drops, in order.

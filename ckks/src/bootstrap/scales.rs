@@ -2,7 +2,7 @@
 
 use crate::bootstrap::plan::{BootstrapPlan, INPUT_SCALE_LOG2};
 use crate::bootstrap::shapes::{MATRICES, MatrixShape};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::plan::RingPlan;
 
 /// Scales of the plaintexts of the maps, and of the values between them.
@@ -47,6 +47,27 @@ impl Scales {
         let (input, _) = plan.input_scale(scale)?;
         let target = self.base / f64::from(plan.literal.ratio_log2 + plan.literal.bound_log2).exp2();
         Ok(self.base / (target * input / INPUT_SCALE_LOG2.exp2()))
+    }
+
+    /// For a function on values up to `reach` from its middle: the scale and the whole factor at the input, and the whole factor of
+    /// the coefficients, that make q_0 / 4 of a value at the reach.
+    ///
+    /// # Errors
+    /// [`Error::Bootstrap`] for a scale so large that whole factors miss by more than 2^-9, or a reach that is too small.
+    pub(crate) fn function(&self, plan: &BootstrapPlan, scale: f64, reach: f64) -> Result<((f64, f64), f64)> {
+        // Scale of the coefficients over that of the input.
+        let target = self.base / f64::from(plan.literal.ratio_log2 + plan.literal.bound_log2).exp2();
+        let maps = target / INPUT_SCALE_LOG2.exp2();
+        let wanted = self.base / (4.0 * reach) / maps;
+        let gain = (wanted / INPUT_SCALE_LOG2.exp2()).log2().ceil().exp2();
+        let factor = (wanted / gain / scale).round();
+        if gain < 1.0 || factor < 512.0 {
+            return Err(Error::Bootstrap(format!(
+                "a scale of 2^{:.1} and values up to {reach} leave no room for a function: rescale the ciphertext, or scale its values",
+                scale.log2()
+            )));
+        }
+        Ok(((scale * factor, factor), gain))
     }
 }
 

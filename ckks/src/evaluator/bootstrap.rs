@@ -3,14 +3,18 @@
 use std::f64::consts::TAU;
 
 use crate::bootstrap::circuit::Circuit;
+use crate::bootstrap::function::BootstrapFunction;
 use crate::bootstrap::keys::BootstrapKeys;
 use crate::bootstrap::plan::{BootstrapPlan, FROM_SPARSE_SPECIAL, TO_SPARSE_SPECIAL};
 use crate::bootstrap::raise::raise;
 use crate::ciphertext::Ciphertext;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::evaluator::Evaluator;
 use crate::key_switch::{Addend, Decomposition};
 use crate::plan::KeyShape;
+
+/// Primes that a level of a function's polynomial takes: 60 bits of scale, so that noise stays below the error of a fit.
+const FUNCTION_PRIMES: usize = 2;
 
 impl Evaluator {
     /// A ciphertext of the same real values at the highest level that computation may use,
@@ -27,10 +31,55 @@ impl Evaluator {
         let plan = self.parameters.bootstrap_plan()?;
         keys.check(&self.parameters)?;
         let circuit = keys.circuit(&self.parameters)?;
-        let (x, scale) = self.raised_slots(a, (plan, circuit), keys)?;
-        let mut real = self.add(&x, &self.conjugate(&x, &keys.evaluation)?)?;
+        let input = plan.input_scale(a.scale)?;
+        let (x, scale) = self.raised_slots(a, (input, 1.0), (plan, circuit), keys)?;
+        let mut y = self.sine(&self.twice_real(&x, keys)?, (plan, circuit), keys)?;
+        y.scale *= TAU * scale / circuit.scales.base;
+        Ok(y)
+    }
+
+    /// As [`Self::bootstrap`], with functions in place of the identity, all at the cost of one raise. Each takes twice as many primes as
+    /// its polynomial has levels, which the results lie lower; they come at `scale`.
+    ///
+    /// Slots must lie in the functions' interval, and the functions must share it and the margin. The ciphertext's scale must not
+    /// exceed 2^35.
+    ///
+    /// # Errors
+    /// As [`Self::bootstrap`]; [`Error::Bootstrap`] for functions of several intervals, or none.
+    pub fn bootstrap_with(
+        &self,
+        a: &Ciphertext,
+        functions: &[BootstrapFunction],
+        scale: f64,
+        keys: &BootstrapKeys,
+    ) -> Result<Vec<Ciphertext>> {
+        let plan = self.parameters.bootstrap_plan()?;
+        let Some(first) = functions.first() else {
+            return Err(Error::Bootstrap("no functions were given".into()));
+        };
+        let (middle, reach) = first.centre();
+        if functions.iter().any(|f| f.centre() != (middle, reach)) {
+            return Err(Error::Bootstrap(
+                "its functions have several intervals or margins: fit them with one".into(),
+            ));
+        }
+        keys.check(&self.parameters)?;
+        let circuit = keys.circuit(&self.parameters)?;
+        let a = if middle == 0.0 { a.clone() } else { self.add_scalar(a, -middle)? };
+        let factors = circuit.scales.function(plan, a.scale, reach)?;
+        let (x, _) = self.raised_slots(&a, factors, (plan, circuit), keys)?;
+        let y = self.sine(&self.twice_real(&x, keys)?, (plan, circuit), keys)?;
+        let value = |f: &BootstrapFunction| {
+            self.evaluate_polynomial_by(&y, f.polynomial(), scale, FUNCTION_PRIMES, &keys.evaluation)
+        };
+        functions.iter().map(value).collect()
+    }
+
+    /// x and its conjugate: twice the real part, at twice the scale.
+    fn twice_real(&self, x: &Ciphertext, keys: &BootstrapKeys) -> Result<Ciphertext> {
+        let mut real = self.add(x, &self.conjugate(x, &keys.evaluation)?)?;
         real.scale *= 2.0;
-        self.sine(&real, scale, (plan, circuit), keys)
+        Ok(real)
     }
 
     /// As [`Self::bootstrap`], for complex slots, at the cost of a second sine.
@@ -41,31 +90,36 @@ impl Evaluator {
         let plan = self.parameters.bootstrap_plan()?;
         keys.check(&self.parameters)?;
         let circuit = keys.circuit(&self.parameters)?;
-        let (x, scale) = self.raised_slots(a, (plan, circuit), keys)?;
+        let input = plan.input_scale(a.scale)?;
+        let (x, scale) = self.raised_slots(a, (input, 1.0), (plan, circuit), keys)?;
         let conjugate = self.conjugate(&x, &keys.evaluation)?;
         let mut real = self.add(&x, &conjugate)?;
         let mut imaginary = self.times_i(&self.sub(&conjugate, &x)?)?;
         (real.scale, imaginary.scale) = (real.scale * 2.0, imaginary.scale * 2.0);
-        let real = self.sine(&real, scale, (plan, circuit), keys)?;
-        let imaginary = self.sine(&imaginary, scale, (plan, circuit), keys)?;
-        self.add(&real, &self.times_i(&imaginary)?)
+        let real = self.sine(&real, (plan, circuit), keys)?;
+        let imaginary = self.sine(&imaginary, (plan, circuit), keys)?;
+        let mut y = self.add(&real, &self.times_i(&imaginary)?)?;
+        y.scale *= TAU * scale / circuit.scales.base;
+        Ok(y)
     }
 
     /// Steps 1 to 4 but for the conjugate: slots hold coefficients over q_0, with multiples of one. Also the scale that values
-    /// had as coefficients.
+    /// had as coefficients. Whole factors multiply the ciphertext at first, to the input scale, and its coefficients.
     fn raised_slots(
         &self,
         a: &Ciphertext,
+        ((input, factor), gain): ((f64, f64), f64),
         (plan, circuit): (&BootstrapPlan, &Circuit),
         keys: &BootstrapKeys,
     ) -> Result<(Ciphertext, f64)> {
-        let (input, factor) = plan.input_scale(a.scale)?;
         let mut x = self.mul_scalar(&self.drop_level(a, plan.input)?, factor, 1.0)?;
         x.scale = input;
         for (map, primes) in circuit.to_coefficients.iter().zip(plan.input_primes()) {
             x = self.linear_transform_and_rescale(&x, map, primes, &keys.evaluation)?;
         }
-        let scale = x.scale;
+        // With a gain values fill more of q_0, up to half a period.
+        x = self.mul_scalar(&x, gain, 1.0)?;
+        let scale = x.scale * gain;
         let mut x = self.raise_and_map(&x, circuit, plan, keys)?;
         for (map, primes) in circuit.to_slots.iter().zip(plan.output_primes()).skip(1) {
             x = self.linear_transform_and_rescale(&x, map, primes, &keys.evaluation)?;
@@ -104,11 +158,10 @@ impl Evaluator {
         self.linear_transform_by(&raised, &digits, &babies, map, plan.output_primes()[0])
     }
 
-    /// Step 5: sin(2 pi x) for real slots x, read as values that had the scale `scale` modulo q_0.
+    /// Step 5: sin(2 pi x) for real slots x.
     fn sine(
         &self,
         x: &Ciphertext,
-        scale: f64,
         (plan, circuit): (&BootstrapPlan, &Circuit),
         keys: &BootstrapKeys,
     ) -> Result<Ciphertext> {
@@ -132,7 +185,6 @@ impl Evaluator {
             let product = self.mul(&self.mul_scalar(&y, 2.0, 1.0)?, &y)?;
             y = self.add_scalar(&self.relinearize_and_rescale(&product, stride, &keys.evaluation)?, -1.0)?;
         }
-        y.scale *= TAU * scale / circuit.scales.base;
         Ok(y)
     }
 
