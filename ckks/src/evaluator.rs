@@ -4,34 +4,43 @@
 //! divides by the primes it drops, and a sum wants them equal.
 
 mod bootstrap;
+mod counts;
 mod extended;
 mod linear;
 mod matrix;
 mod polynomial;
 mod rotations;
 
+pub use counts::OperationCounts;
 pub use extended::{ExtendedCiphertext, Move};
 pub use linear::{Diagonal, LinearTerm, LinearTransform};
 pub use matrix::{LinearMatrix, MatrixTerm};
 
+use std::sync::Arc;
+
+use counts::Counter;
 use rayon::prelude::*;
 
 use crate::ciphertext::{Ciphertext, Product};
 use crate::error::{Error, Result};
-use crate::evaluation_keys::EvaluationKeys;
+use crate::evaluation_keys::{EvaluationKeys, SwitchingKey};
+use crate::galois::Permutation;
 use crate::kernels;
-use crate::key_switch::{self, Addend};
+use crate::key_switch::{self, Addend, Decomposition};
 use crate::parameters::Parameters;
 use crate::plaintext::{PeriodicPlaintext, Plaintext};
+use crate::plan::KeyShape;
 use crate::poly::{Evaluation, Poly};
 
 /// Relative difference of two scales that sums tolerate: what rounding the scales themselves can leave.
 const SCALE_TOLERANCE: f64 = 1e-9;
 
-/// Computes on ciphertexts of one set of parameters.
+/// Computes on ciphertexts of one set of parameters, and counts what it does.
 #[derive(Clone, Debug)]
 pub struct Evaluator {
     pub(crate) parameters: Parameters,
+    /// Shared by clones.
+    counter: Arc<Counter>,
 }
 
 fn same_scale(op: &'static str, left: f64, right: f64) -> Result<()> {
@@ -51,12 +60,39 @@ fn same_level(op: &'static str, left: usize, right: usize) -> Result<()> {
 impl Evaluator {
     /// An evaluator for these parameters.
     pub fn new(parameters: &Parameters) -> Self {
-        Self { parameters: parameters.clone() }
+        Self { parameters: parameters.clone(), counter: Arc::default() }
     }
 
     /// The parameters computed with.
     pub fn parameters(&self) -> &Parameters {
         &self.parameters
+    }
+
+    /// What this evaluator and its clones have carried out so far.
+    pub fn counts(&self) -> OperationCounts {
+        self.counter.counts()
+    }
+
+    /// Cuts a polynomial into digits and raises them.
+    fn decompose(&self, c: &Poly<Evaluation>, shape: KeyShape) -> Decomposition {
+        self.counter.add(|counts| counts.decompositions += 1);
+        key_switch::decompose(&self.parameters, c, shape)
+    }
+
+    /// The whole key switch of what is decomposed, as [`Decomposition::switch`] does it.
+    fn switch(
+        &self,
+        digits: &Decomposition,
+        key: &SwitchingKey,
+        addends: [Addend; 2],
+        primes: usize,
+        permutation: Option<&Permutation>,
+    ) -> [Poly<Evaluation>; 2] {
+        self.counter.add(|counts| {
+            counts.key_products += 1;
+            counts.divisions += 2;
+        });
+        digits.switch(&self.parameters, key, addends, primes, permutation)
     }
 
     /// Refuses polynomials of other parameters.
@@ -89,6 +125,7 @@ impl Evaluator {
     pub fn add_assign(&self, a: &mut Ciphertext, b: &Ciphertext) -> Result<()> {
         self.check_pair("add", a, b)?;
         same_scale("add", a.scale, b.scale)?;
+        self.counter.add(|counts| counts.sums += 1);
         for (x, y) in a.c.iter_mut().zip(&b.c) {
             x.add_assign(y, &self.parameters);
         }
@@ -112,6 +149,7 @@ impl Evaluator {
     pub fn sub_assign(&self, a: &mut Ciphertext, b: &Ciphertext) -> Result<()> {
         self.check_pair("sub", a, b)?;
         same_scale("sub", a.scale, b.scale)?;
+        self.counter.add(|counts| counts.sums += 1);
         for (x, y) in a.c.iter_mut().zip(&b.c) {
             x.sub_assign(y, &self.parameters);
         }
@@ -142,6 +180,7 @@ impl Evaluator {
     pub fn add_plain(&self, a: &Ciphertext, b: &Plaintext) -> Result<Ciphertext> {
         self.check_plain("add_plain", a, b)?;
         same_scale("add_plain", a.scale, b.scale)?;
+        self.counter.add(|counts| counts.sums += 1);
         let mut sum = a.clone();
         sum.c[0].add_assign(&b.poly, &self.parameters);
         Ok(sum)
@@ -154,6 +193,7 @@ impl Evaluator {
     pub fn sub_plain(&self, a: &Ciphertext, b: &Plaintext) -> Result<Ciphertext> {
         self.check_plain("sub_plain", a, b)?;
         same_scale("sub_plain", a.scale, b.scale)?;
+        self.counter.add(|counts| counts.sums += 1);
         let mut difference = a.clone();
         difference.c[0].sub_assign(&b.poly, &self.parameters);
         Ok(difference)
@@ -166,6 +206,10 @@ impl Evaluator {
     pub fn add_periodic(&self, a: &Ciphertext, b: &PeriodicPlaintext) -> Result<Ciphertext> {
         self.check("the ciphertext", &a.c[0])?;
         same_scale("add_periodic", a.scale, b.scale())?;
+        self.counter.add(|counts| {
+            counts.sums += 1;
+            counts.plaintext_transforms += usize::from(!b.is_kept(a.level(), 0));
+        });
         let mut sum = a.clone();
         sum.c[0].add_assign(&b.expand(&self.parameters, a.level()), &self.parameters);
         Ok(sum)
@@ -178,6 +222,7 @@ impl Evaluator {
     pub fn mul_plain(&self, a: &Ciphertext, b: &Plaintext) -> Result<Ciphertext> {
         self.check_plain("mul_plain", a, b)?;
         let scale = self.product_scale("mul_plain", a.scale, b.scale, a.level())?;
+        self.counter.add(|counts| counts.plaintext_products += 1);
         let mut product = Ciphertext { c: a.c.clone(), scale };
         product.c.iter_mut().for_each(|c| c.mul_assign(&b.poly, &self.parameters));
         Ok(product)
@@ -190,6 +235,10 @@ impl Evaluator {
     pub fn mul_periodic(&self, a: &Ciphertext, b: &PeriodicPlaintext) -> Result<Ciphertext> {
         self.check("the ciphertext", &a.c[0])?;
         let scale = self.product_scale("mul_periodic", a.scale, b.scale(), a.level())?;
+        self.counter.add(|counts| {
+            counts.plaintext_products += 1;
+            counts.plaintext_transforms += usize::from(!b.is_kept(a.level(), 0));
+        });
         let p = &self.parameters;
         let (n, limbs) = (p.ring_degree(), a.level() + 1);
         let mut c = a.c.clone();
@@ -216,6 +265,7 @@ impl Evaluator {
         self.check("the ciphertext", &a.c[0])?;
         let integer = integer(v, scale)?;
         let scale = self.product_scale("mul_scalar", a.scale, scale, a.level())?;
+        self.counter.add(|counts| counts.plaintext_products += 1);
         let mut product = Ciphertext { c: a.c.clone(), scale };
         product.c.iter_mut().for_each(|c| c.scale_limbs(&self.parameters, |_, m| m.reduce_i128(integer)));
         Ok(product)
@@ -228,6 +278,7 @@ impl Evaluator {
     pub fn add_scalar(&self, a: &Ciphertext, v: f64) -> Result<Ciphertext> {
         self.check("the ciphertext", &a.c[0])?;
         let integer = integer(v, a.scale)?;
+        self.counter.add(|counts| counts.sums += 1);
         let mut sum = a.clone();
         sum.c[0].for_each_limb(&self.parameters, |_, m, limb| {
             let v = m.reduce_i128(integer);
@@ -248,6 +299,7 @@ impl Evaluator {
     pub fn mul(&self, a: &Ciphertext, b: &Ciphertext) -> Result<Product> {
         self.check_pair("mul", a, b)?;
         let scale = self.product_scale("mul", a.scale, b.scale, a.level())?;
+        self.counter.add(|counts| counts.ciphertext_products += 1);
         let p = &self.parameters;
         let (n, limbs) = (p.ring_degree(), a.level() + 1);
         let mut d = [(); 3].map(|()| Poly::scratch(p, limbs, 0));
@@ -281,6 +333,7 @@ impl Evaluator {
         self.check("the right product", &b.d[0])?;
         same_level("add_product", a.level(), b.level())?;
         same_scale("add_product", a.scale, b.scale)?;
+        self.counter.add(|counts| counts.sums += 1);
         for (x, y) in a.d.iter_mut().zip(&b.d) {
             x.add_assign(y, &self.parameters);
         }
@@ -306,14 +359,13 @@ impl Evaluator {
         keys: &EvaluationKeys,
     ) -> Result<Ciphertext> {
         self.check("the product", &product.d[0])?;
-        let p = &self.parameters;
         let level = product.level();
         let scale = self.rescaled_scale(product.scale, level, primes)?;
         let key = &keys.relinearization(level)?.key;
         let shape = key.shape.at(level + 1);
-        let decomposition = key_switch::decompose(p, &product.d[2], shape);
+        let digits = self.decompose(&product.d[2], shape);
         let addends = [0, 1].map(|half| Addend::Raised(&product.d[half]));
-        Ok(Ciphertext { c: decomposition.switch(p, key, addends, primes, None), scale })
+        Ok(Ciphertext { c: self.switch(&digits, key, addends, primes, None), scale })
     }
 
     fn rescaled_scale(&self, scale: f64, level: usize, primes: usize) -> Result<f64> {
@@ -338,6 +390,7 @@ impl Evaluator {
     pub fn rescale_by(&self, a: &Ciphertext, primes: usize) -> Result<Ciphertext> {
         self.check("the ciphertext", &a.c[0])?;
         let scale = self.rescaled_scale(a.scale, a.level(), primes)?;
+        self.counter.add(|counts| counts.divisions += 2);
         let c = key_switch::mod_down(&self.parameters, a.c.each_ref(), primes);
         Ok(Ciphertext { c, scale })
     }

@@ -65,6 +65,7 @@ pub use error::{Error, Result};
 pub use evaluation_keys::{EvaluationKeyRequest, EvaluationKeys, GaloisKey, RelinearizationKey};
 pub use evaluator::{
     Diagonal, Evaluator, ExtendedCiphertext, LinearMatrix, LinearTerm, LinearTransform, MatrixTerm, Move,
+    OperationCounts,
 };
 pub use galois::GaloisElement;
 pub use kernels::instruction_set;

@@ -150,6 +150,11 @@ impl PeriodicPlaintext {
         Ok(())
     }
 
+    /// Whether the values at a level and modulo so many special primes are kept.
+    pub fn is_kept(&self, level: usize, special: usize) -> bool {
+        self.transformed.as_ref().is_some_and(|t| t.limbs == level + 1 && special <= t.special)
+    }
+
     /// Whether every slot is zero.
     pub fn is_zero(&self) -> bool {
         match &self.coefficients {

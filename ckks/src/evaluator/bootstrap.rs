@@ -143,7 +143,7 @@ impl Evaluator {
         let digits = vec![raise(p, &x.c[1], base, shape.special)];
         let sparse = Decomposition { shape, digits };
         let addends = [Addend::Raised(&x.c[0]), Addend::Nothing];
-        let [c0, c1] = sparse.switch(p, &keys.to_sparse, addends, 0, None);
+        let [c0, c1] = self.switch(&sparse, &keys.to_sparse, addends, 0, None);
         let shape = KeyShape { digit_limbs: limbs, special: FROM_SPARSE_SPECIAL };
         let c1 = raise(p, &c1, limbs, shape.special);
         let c0 = raise(p, &c0, limbs, 0);

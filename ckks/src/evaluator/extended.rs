@@ -58,11 +58,26 @@ impl ExtendedCiphertext {
 }
 
 impl Evaluator {
+    /// P times a ciphertext, decomposed already in the shape of keys that these rotations share. Level and scale stay.
+    ///
+    /// # Errors
+    /// [`Error::MissingKey`] if a key is missing, [`Error::KeyShapes`] if the keys share no shape.
+    pub fn extend(
+        &self,
+        a: &Ciphertext,
+        rotations: &[i64],
+        keys: &EvaluationKeys,
+    ) -> Result<ExtendedCiphertext> {
+        self.check("the ciphertext", &a.c[0])?;
+        let shape = self.common_shape(rotations, a.level(), keys)?;
+        Ok(self.extended(a, shape.unwrap_or_else(|| self.parameters.key_shape(a.level()))))
+    }
+
     /// P times a ciphertext, its second half decomposed already.
-    pub(super) fn extend(&self, a: &Ciphertext, shape: KeyShape) -> ExtendedCiphertext {
+    pub(super) fn extended(&self, a: &Ciphertext, shape: KeyShape) -> ExtendedCiphertext {
         let p = &self.parameters;
         let c = a.c.each_ref().map(|c| key_switch::raise(p, c, shape.special));
-        let digits = key_switch::decompose(p, &a.c[1], shape).into();
+        let digits = self.decompose(&a.c[1], shape).into();
         ExtendedCiphertext { c, scale: a.scale, shape, digits }
     }
 
@@ -73,6 +88,7 @@ impl Evaluator {
     pub fn divide_and_rescale(&self, a: &ExtendedCiphertext, primes: usize) -> Result<Ciphertext> {
         self.check("the extended ciphertext", &a.c[0])?;
         let scale = self.rescaled_scale(a.scale, a.level(), primes)?;
+        self.counter.add(|counts| counts.divisions += 2);
         Ok(Ciphertext { c: key_switch::mod_down(&self.parameters, a.c.each_ref(), primes), scale })
     }
 
@@ -83,6 +99,7 @@ impl Evaluator {
     pub fn divide_and_rescale_in_place(&self, a: ExtendedCiphertext, primes: usize) -> Result<Ciphertext> {
         self.check("the extended ciphertext", &a.c[0])?;
         let scale = self.rescaled_scale(a.scale, a.level(), primes)?;
+        self.counter.add(|counts| counts.divisions += 2);
         Ok(Ciphertext { c: key_switch::mod_down_in_place(&self.parameters, a.c, primes), scale })
     }
 
@@ -112,6 +129,10 @@ impl Evaluator {
             let key = self.move_key(*by, a.level(), a.shape, keys)?;
             parts.push((&a.c, key.map(|key| (self.digits(a), key))));
         }
+        self.counter.add(|counts| {
+            counts.key_products += parts.iter().filter(|(_, moved)| moved.is_some()).count();
+            counts.sums += parts.len() - 1;
+        });
         // What stays where it is comes first: it is copied.
         parts.sort_by_key(|(_, moved)| moved.is_some());
         let (n, special) = (p.ring_degree(), first.shape.special);
@@ -177,10 +198,10 @@ impl Evaluator {
     }
 
     fn digits<'a>(&self, a: &'a ExtendedCiphertext) -> &'a Decomposition {
-        let p = &self.parameters;
         a.digits.get_or_init(|| {
-            let [c1] = key_switch::mod_down(p, [&a.c[1]], 0);
-            key_switch::decompose(p, &c1, a.shape)
+            self.counter.add(|counts| counts.divisions += 1);
+            let [c1] = key_switch::mod_down(&self.parameters, [&a.c[1]], 0);
+            self.decompose(&c1, a.shape)
         })
     }
 

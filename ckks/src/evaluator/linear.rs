@@ -66,6 +66,14 @@ impl Diagonal {
         }
     }
 
+    /// Whether it needs no transform for a map at a level with so many special primes.
+    fn is_kept(&self, level: usize, special: usize) -> bool {
+        match self {
+            Self::Periodic(plain) => plain.is_kept(level, special),
+            Self::Dense(_) => true,
+        }
+    }
+
     /// Bytes in memory.
     pub fn bytes(&self) -> usize {
         match self {
@@ -252,18 +260,6 @@ impl Blocks {
 /// One giant step's sum, modulo Q_l P.
 pub(super) type Sums = [Poly<Evaluation>; 2];
 
-/// `total` plus a sum, rotated.
-fn rotate_onto(
-    p: &Parameters,
-    key: &GaloisKey,
-    [u0, u1]: Sums,
-    shape: KeyShape,
-    total: Option<Sums>,
-) -> Sums {
-    let [u1] = key_switch::mod_down_in_place(p, [u1], 0);
-    key_switch::decompose(p, &u1, shape).add_rotated(p, key, Addend::Extended(&u0), total)
-}
-
 impl Evaluator {
     /// Applies a linear map. The level stays, the scale is multiplied by the map's.
     ///
@@ -334,6 +330,17 @@ impl Evaluator {
         total.ok_or_else(|| Error::LinearMap("no terms were given".into()))
     }
 
+    /// `total` plus a sum, rotated.
+    fn rotate_onto(&self, key: &GaloisKey, [u0, u1]: Sums, shape: KeyShape, total: Option<Sums>) -> Sums {
+        self.counter.add(|counts| {
+            counts.divisions += 1;
+            counts.key_products += 1;
+        });
+        let p = &self.parameters;
+        let [u1] = key_switch::mod_down_in_place(p, [u1], 0);
+        self.decompose(&u1, shape).add_rotated(p, key, Addend::Extended(&u0), total)
+    }
+
     /// Every giant step by a key of its own.
     fn fan(
         &self,
@@ -351,7 +358,7 @@ impl Evaluator {
                     total.iter_mut().zip(&[u0, u1]).for_each(|(t, u)| t.add_assign(u, p));
                     total
                 }
-                (Some(key), total) => rotate_onto(p, key, [u0, u1], shape, total),
+                (Some(key), total) => self.rotate_onto(key, [u0, u1], shape, total),
             });
         }
         Ok(total)
@@ -366,7 +373,6 @@ impl Evaluator {
         (level, shape): (usize, KeyShape),
         keys: &EvaluationKeys,
     ) -> Result<Option<Sums>> {
-        let p = &self.parameters;
         let mut left: Vec<(i64, Sums)> = giants.iter().map(|g| g / step).zip(sums).collect();
         let Some((mut at, mut total)) = left.pop() else { return Ok(None) };
         while at > 0 {
@@ -374,11 +380,25 @@ impl Evaluator {
             let next = if left.last().is_some_and(|(g, _)| *g == at) { left.pop() } else { None };
             let next = next.map(|(_, sums)| sums);
             total = match self.shaped_key(step, level, shape, keys)? {
-                Some(key) => rotate_onto(p, key, total, shape, next),
+                Some(key) => self.rotate_onto(key, total, shape, next),
                 None => return Err(Error::LinearMap(format!("a chain of steps {step} does not move"))),
             };
         }
         Ok(Some(total))
+    }
+
+    pub(super) fn count_products<'d>(
+        &self,
+        diagonals: impl Iterator<Item = &'d Diagonal>,
+        level: usize,
+        shape: KeyShape,
+    ) {
+        self.counter.add(|counts| {
+            for diagonal in diagonals {
+                counts.plaintext_products += 1;
+                counts.plaintext_transforms += usize::from(!diagonal.is_kept(level, shape.special));
+            }
+        });
     }
 
     pub(super) fn check_diagonal(&self, diagonal: &Diagonal, level: usize, shape: KeyShape) -> Result<()> {
@@ -439,7 +459,7 @@ impl Evaluator {
         let babies: Vec<Option<&GaloisKey>> =
             map.babies.iter().map(|&k| self.shaped_key(k, a.level(), shape, keys)).collect::<Result<_>>()?;
         let moves = babies.iter().any(Option::is_some);
-        Ok((moves.then(|| key_switch::decompose(&self.parameters, &a.c[1], shape)), babies))
+        Ok((moves.then(|| self.decompose(&a.c[1], shape)), babies))
     }
 
     /// For each giant step, the sum of plaintext x rotated input, modulo Q_l P.
@@ -453,6 +473,9 @@ impl Evaluator {
     ) -> Vec<Sums> {
         let p = &self.parameters;
         let (n, limbs) = (p.ring_degree(), a.level() + 1);
+        self.counter.add(|counts| counts.key_products += babies.iter().flatten().count());
+        let diagonals = map.giants.iter().flat_map(|(_, terms)| terms).map(|(_, diagonal)| diagonal);
+        self.count_products(diagonals, a.level(), shape);
         let mut sums: Vec<Sums> =
             map.giants.iter().map(|_| [(); 2].map(|()| Poly::scratch(p, limbs, shape.special))).collect();
         // Limb by limb, the rows of both halves of every sum.

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::evaluation_keys::{EvaluationKeys, GaloisKey};
 use crate::evaluator::{Evaluator, ExtendedCiphertext, same_level, same_scale};
 use crate::kernels::{self, Term};
-use crate::key_switch::{self, Decomposition};
+use crate::key_switch::Decomposition;
 use crate::plan::KeyShape;
 use crate::poly::Poly;
 
@@ -207,9 +207,9 @@ impl Evaluator {
         let scales = map.scales.iter().map(|s| self.product_scale("linear_matrix", first.scale, *s, level));
         let scales = scales.collect::<Result<Vec<f64>>>()?;
         let shape = self.common_shape(&map.rotations(), level, keys)?.unwrap_or_else(|| p.key_shape(level));
-        for (_, diagonal) in map.rows.iter().flat_map(|r| &r.terms) {
-            self.check_diagonal(diagonal, level, shape)?;
-        }
+        let diagonals = || map.rows.iter().flat_map(|r| &r.terms).map(|(_, diagonal)| diagonal);
+        diagonals().try_for_each(|diagonal| self.check_diagonal(diagonal, level, shape))?;
+        self.count_products(diagonals(), level, shape);
         let mut sums = self.matrix_products(inputs, map, (level, shape), keys)?.into_iter();
         let outputs = scales.into_iter().enumerate();
         outputs
@@ -239,15 +239,15 @@ impl Evaluator {
         while start < map.babies.len() {
             let (end, used) = map.chunk(start, CHUNK_BYTES / (8 * n));
             let rotates = |input: usize| map.babies[start..end].iter().any(|b| b.0 == input && b.1 != 0);
-            let digits: Vec<Option<Decomposition>> = used
-                .iter()
-                .map(|&i| rotates(i).then(|| key_switch::decompose(p, &inputs[i].c[1], shape)))
-                .collect();
+            let digits: Vec<Option<Decomposition>> =
+                used.iter().map(|&i| rotates(i).then(|| self.decompose(&inputs[i].c[1], shape))).collect();
             let rotated = map.babies[start..end].iter().map(|&(input, k)| {
                 let at = used.partition_point(|u| *u < input);
                 Ok((inputs[input], digits[at].as_ref(), self.shaped_key(k, level, shape, keys)?))
             });
             let chunk = Chunk { babies: start..end, rotated: rotated.collect::<Result<_>>()? };
+            let rotations = chunk.rotated.iter().filter(|(.., key)| key.is_some()).count();
+            self.counter.add(|counts| counts.key_products += rotations);
             let mut rows: Vec<Vec<[&mut [u32]; 2]>> =
                 (0..limbs + shape.special).map(|_| Vec::with_capacity(sums.len())).collect();
             for [u0, u1] in &mut sums {

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::evaluation_keys::{EvaluationKeys, GaloisKey};
 use crate::evaluator::Evaluator;
 use crate::galois::GaloisElement;
-use crate::key_switch::{self, Addend, Decomposition};
+use crate::key_switch::{Addend, Decomposition};
 use crate::plan::KeyShape;
 
 impl Evaluator {
@@ -52,14 +52,14 @@ impl Evaluator {
             return Ok(a.clone());
         }
         let key = keys.galois(element, a.level())?;
-        let digits = key_switch::decompose(&self.parameters, &a.c[1], key.shape().at(a.level() + 1));
+        let digits = self.decompose(&a.c[1], key.shape().at(a.level() + 1));
         Ok(self.apply(a, &digits, key))
     }
 
     /// One rotation of `a`, whose second half is already decomposed.
     fn apply(&self, a: &Ciphertext, digits: &Decomposition, key: &GaloisKey) -> Ciphertext {
         let addends = [Addend::Raised(&a.c[0]), Addend::Nothing];
-        let c = digits.switch(&self.parameters, &key.key, addends, 0, Some(&key.permutation));
+        let c = self.switch(digits, &key.key, addends, 0, Some(&key.permutation));
         Ciphertext { c, scale: a.scale }
     }
 
@@ -77,7 +77,7 @@ impl Evaluator {
         let Some(shape) = self.common_shape(rotations, a.level(), keys)? else {
             return Ok(vec![a.clone(); rotations.len()]);
         };
-        let digits = key_switch::decompose(&self.parameters, &a.c[1], shape);
+        let digits = self.decompose(&a.c[1], shape);
         let one = |&rotation: &i64| match self.shaped_key(rotation, a.level(), shape, keys)? {
             Some(key) => Ok(self.apply(a, &digits, key)),
             None => Ok(a.clone()),
@@ -163,7 +163,8 @@ impl Evaluator {
             (1..count).try_for_each(|_| self.add_assign(&mut sum, a))?;
             return Ok(sum);
         };
-        let sum = self.rotate_and_sum_extended(&self.extend(a, shape), step, count, radix, keys)?;
+        let extended = self.extended(a, shape);
+        let sum = self.rotate_and_sum_extended(&extended, step, count, radix, keys)?;
         self.divide_and_rescale_in_place(sum, 0)
     }
 
