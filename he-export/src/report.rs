@@ -15,10 +15,10 @@ pub struct LayerReport {
     pub name: String,
     /// Level at which it begins.
     pub level: usize,
-    /// Rotations that share a decomposition.
-    pub hoisted_rotations: usize,
-    /// Full rotations.
-    pub rotations: usize,
+    /// Polynomials cut into digits for products with keys.
+    pub decompositions: usize,
+    /// Products with keys: rotations, conjugations and relinearizations, those that share a decomposition too.
+    pub key_products: usize,
     /// Products with plaintexts.
     pub plaintext_products: usize,
     /// Products of ciphertexts.
@@ -74,10 +74,10 @@ impl Report {
         let layers = trace.layers.iter().map(|layer| LayerReport {
             name: layer.name.clone(),
             level: layer.level,
-            hoisted_rotations: layer.hoisted,
-            rotations: layer.rotations,
-            plaintext_products: layer.products + layer.masks,
-            ciphertext_products: layer.multiplications,
+            decompositions: layer.operations.decompositions,
+            key_products: layer.operations.key_products,
+            plaintext_products: layer.operations.plaintext_products,
+            ciphertext_products: layer.operations.ciphertext_products,
             predicted_milliseconds: layer.milliseconds,
             largest_value: calibration.ranges.get(&layer.name).map(|range| range.magnitude()),
             predicted_error: None,
@@ -154,8 +154,8 @@ impl fmt::Display for Report {
             "{:24} {:>5} {:>8} {:>9} {:>9} {:>8} {:>9} {:>9} {:>11}",
             "layer",
             "level",
-            "hoisted",
-            "rotations",
+            "decomp.",
+            "key prod",
             "pt prod",
             "ct prod",
             "pred. ms",
@@ -169,8 +169,8 @@ impl fmt::Display for Report {
                 "{:24} {:>5} {:>8} {:>9} {:>9} {:>8} {:>9.0} {:>9} {:>11}",
                 layer.name,
                 layer.level,
-                layer.hoisted_rotations,
-                layer.rotations,
+                layer.decompositions,
+                layer.key_products,
                 layer.plaintext_products,
                 layer.ciphertext_products,
                 layer.predicted_milliseconds,

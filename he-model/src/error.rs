@@ -129,6 +129,12 @@ pub enum ModelError {
         /// The highest levels of the tiers that can be skipped.
         tiers: Vec<usize>,
     },
+    /// A packed program that no interpreter could carry out.
+    #[error("the packed program cannot be carried out, this is a defect of the packing: {reason}")]
+    Program {
+        /// What does not fit.
+        reason: String,
+    },
     /// An operation that no packing here can carry out.
     #[error("node `{node}` cannot be packed: {reason}")]
     Unsupported {

@@ -11,6 +11,7 @@
 //! - Nothing read from a file panics or allocates before its size was checked.
 
 mod error;
+pub mod executable;
 mod file;
 pub mod graph;
 pub mod interpret;
@@ -18,12 +19,14 @@ pub mod layout;
 pub mod lower;
 pub mod parameters;
 pub mod planner;
+pub mod preparation;
 pub mod program;
 mod ranges;
 pub mod schedule;
 pub mod zoo;
 
 pub use error::{GraphError, ModelError};
+pub use executable::Executable;
 pub use file::{FileError, FilmFit, HeModel, Preprocessing};
 pub use graph::{
     AvgPool, Bias, ChannelAffine, Conv2d, Graph, GraphLiteral, Linear, Node, NodeId, NodeLiteral, Offsets,

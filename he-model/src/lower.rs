@@ -189,7 +189,7 @@ pub fn lower(graph: &Graph, packing: &Packing) -> Result<Program, ModelError> {
     let program = lowering.builder.finish(input, output.layout, output.values);
     let program =
         if packing.row_copies { defer::defer_rescalings(program, packing.wide_stages) } else { program };
-    Ok(share::together(program))
+    Program::new(share::together(program))
 }
 
 /// Most ciphertexts that an image of the graph takes.

@@ -8,11 +8,12 @@ use ckks::KeyShape;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::executable::Executable;
 use crate::graph::{Conv2d, Graph, NodeId, Op};
 use crate::interpret::trace::{Costs, Trace};
 use crate::lower::{Packing, ciphertexts, lower};
 use crate::parameters::{PRIME_BITS, Ring, RingParameters, SecurityLevel};
-use crate::program::{Instruction, Program};
+use crate::program::{Instruction, Program, ValueId};
 use crate::schedule::{Chain, Schedule, depth, schedule};
 use crate::{ModelError, Shape};
 
@@ -117,7 +118,7 @@ impl Plan {
     /// As [`Self::trace`], in the planned ring.
     fn trace_in(&self, ring: &Ring, program: &Program) -> Result<Trace, ModelError> {
         let schedule = self.schedule(program, &ring.primes())?;
-        Ok(Trace::new(program, &schedule, ring, &Costs::default()))
+        Ok(Trace::new(&Executable::new(program, &schedule)?, ring, &Costs::default()))
     }
 }
 
@@ -223,12 +224,12 @@ fn least_bits(limbs: usize) -> u32 {
 
 /// The first layer in whose course more than `levels` primes are used up.
 fn first_layer_beyond(program: &Program, levels: usize) -> Option<&str> {
-    let mut used = vec![0usize; program.instructions.len()];
-    for (v, instruction) in program.instructions.iter().enumerate() {
+    let mut used = vec![0usize; program.instructions().len()];
+    for (v, instruction) in program.instructions().iter().enumerate() {
         let before = instruction.operands().iter().map(|o| used[o.index()]).max().unwrap_or(0);
         used[v] = before + usize::from(matches!(instruction, Instruction::Rescale(_)));
         if used[v] > levels {
-            return program.layers.get(program.layer_of[v] as usize).map(String::as_str);
+            return Some(program.layer_name(ValueId(v as u32)));
         }
     }
     None

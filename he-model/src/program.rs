@@ -1,15 +1,26 @@
 //! The packed program: single-assignment instructions over vectors of slots.
 //!
-//! A program says what happens to slots; it knows no levels, scales or primes. [`crate::schedule`] assigns those,
-//! and the interpreters of [`crate::interpret`] carry it out: in the clear, as a cost trace, or on ciphertexts.
+//! A program says what happens to slots; it knows no levels, scales or primes. [`crate::schedule`] assigns those, and
+//! [`crate::executable`] makes of both the list of operations that the interpreters of [`crate::interpret`] walk.
 
-use std::collections::{BTreeSet, HashMap};
+mod builder;
+mod giant_steps;
+mod instruction;
+
+use std::ops::Range;
+use std::sync::Arc;
 
 use num_complex::Complex64;
 
+pub(crate) use builder::Builder;
+pub use giant_steps::GiantSteps;
+pub use instruction::{Instruction, PlainScale, Term, rounds};
+
+use crate::ModelError;
 use crate::layout::Layout;
 
-/// Number of a value; value v is the result of instruction v.
+/// Number of a value. In a program value v is the result of instruction v; in an executable, values are numbered in the order in
+/// which its steps make them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ValueId(pub u32);
 
@@ -21,7 +32,7 @@ impl ValueId {
     }
 }
 
-/// Number of a plaintext in [`Program::plaintexts`].
+/// Number of a plaintext in the list of a program or of an executable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PlainId(pub u32);
 
@@ -33,223 +44,19 @@ pub struct Plaintext {
     pub values: Vec<Complex64>,
 }
 
-/// How a factor is scaled when it is encoded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum PlainScale {
-    /// At 2^bits; another factor takes the rest.
-    Bits(u32),
-    /// At 2^bits, for a mask whose input waits for its rescaling.
-    Waiting {
-        /// Bits.
-        bits: u32,
-        /// Whether the input has half a prime more of scale, and the product is rescaled twice.
-        wide: bool,
-    },
-    /// So that the result has the scale that its readers want.
-    Fill,
-}
-
-/// One product of a linear map.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Term {
-    /// Which of the inputs.
-    pub input: u32,
-    /// Rotation of the input, left positive; 0 <= baby < slots.
-    pub baby: u32,
-    /// Rotation of the sum of the products that share it.
-    pub giant: u32,
-    /// The plaintext, multiplied between the two rotations.
-    pub plain: PlainId,
-}
-
-/// How the giant steps of a linear map, or of several that share their inputs, are made.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum GiantSteps {
-    /// Each by a rotation of its own.
-    Fan(BTreeSet<u32>),
-    /// By `count` rotations by `step`, one after the other (Horner): one key.
-    Chain {
-        /// The rotation.
-        step: u32,
-        /// How often at most.
-        count: usize,
-    },
-}
-
-impl GiantSteps {
-    /// A chain where the steps are multiples of the smallest one and most of the multiples occur.
-    #[must_use]
-    pub fn new(steps: impl IntoIterator<Item = u32>) -> Self {
-        let steps: BTreeSet<u32> = steps.into_iter().filter(|g| *g != 0).collect();
-        if let (Some(&step), Some(&last)) = (steps.first(), steps.last()) {
-            let count = (last / step) as usize;
-            if steps.len() > 1 && steps.iter().all(|g| g % step == 0) && 4 * steps.len() >= 3 * count {
-                return Self::Chain { step, count };
-            }
-        }
-        Self::Fan(steps)
-    }
-
-    /// Those of some terms.
-    #[must_use]
-    pub fn of<'a>(terms: impl IntoIterator<Item = &'a Term>) -> Self {
-        Self::new(terms.into_iter().map(|t| t.giant))
-    }
-
-    /// The rotations that need a key.
-    #[must_use]
-    pub fn rotations(&self) -> Vec<u32> {
-        match self {
-            Self::Fan(steps) => steps.iter().copied().collect(),
-            Self::Chain { step, .. } => vec![*step],
-        }
-    }
-
-    /// Number of rotations for the sum of these terms, which are some of those that the steps were made from.
-    #[must_use]
-    pub fn count(&self, terms: &[Term]) -> usize {
-        let giants: BTreeSet<u32> = terms.iter().map(|t| t.giant).filter(|g| *g != 0).collect();
-        match self {
-            Self::Fan(_) => giants.len(),
-            Self::Chain { step, .. } => giants.last().map_or(0, |last| (last / step) as usize),
-        }
-    }
-}
-
-/// One instruction. Rotations are to the left and lie in `0..slots`.
+/// A packed program as its parts, which [`Program::new`] checks.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Instruction {
-    /// The n-th ciphertext of the input.
-    Input(usize),
-    /// `sum over giants g of rotate_g(sum of plain * rotate_baby(input))`.
-    Linear {
-        /// The inputs, of one level and scale.
-        inputs: Vec<ValueId>,
-        /// The products.
-        terms: Vec<Term>,
-        /// Scale of the plaintexts.
-        scale: PlainScale,
-    },
-    /// Product with a plaintext.
-    MulPlain {
-        /// Factor.
-        input: ValueId,
-        /// Factor.
-        plain: PlainId,
-        /// Scale of the plaintext.
-        scale: PlainScale,
-    },
-    /// Product with one real number; its scale fills up what is missing.
-    MulScalar {
-        /// Factor.
-        input: ValueId,
-        /// Factor.
-        value: f64,
-    },
-    /// Sum with a plaintext.
-    AddPlain {
-        /// Summand.
-        input: ValueId,
-        /// Summand.
-        plain: PlainId,
-    },
-    /// Sum.
-    Add(ValueId, ValueId),
-    /// Difference.
-    Sub(ValueId, ValueId),
-    /// Rotation to the left.
-    Rotate {
-        /// What is rotated.
-        input: ValueId,
-        /// By how many slots.
-        by: u32,
-    },
-    /// Sum of the rotations by 0, `step`, 2 `step` .. (`count` - 1) `step`, in rounds that multiply the summands by `radix`.
-    SumRotations {
-        /// What is rotated.
-        input: ValueId,
-        /// The smallest rotation.
-        step: u32,
-        /// Number of summands, a power of two.
-        count: usize,
-        /// 2 or 4: four is faster and needs a third key a round.
-        radix: usize,
-    },
-    /// Rotation to the left, by 0 for none, and complex conjugation of every slot.
-    Conjugate {
-        /// What is rotated.
-        input: ValueId,
-        /// By how many slots.
-        by: u32,
-    },
-    /// Product, relinearized. The second operand is the one whose scale is adapted.
-    Mul(ValueId, ValueId),
-    /// Square, relinearized.
-    Square(ValueId),
-    /// Division by the last prime: one level down.
-    Rescale(ValueId),
-}
-
-/// The rotations of each round of [`Instruction::SumRotations`].
-#[must_use]
-pub fn rounds(step: u32, count: usize, radix: usize) -> Vec<Vec<u32>> {
-    let (mut rounds, mut covered) = (vec![], 1usize);
-    while covered < count {
-        let factor = radix.max(2).min(count / covered);
-        rounds.push((1..factor).map(|i| step * (covered * i) as u32).collect());
-        covered *= factor;
-    }
-    rounds
-}
-
-impl Instruction {
-    /// The values it reads, to be renamed.
-    pub(crate) fn operands_mut(&mut self) -> Vec<&mut ValueId> {
-        match self {
-            Self::Input(_) => vec![],
-            Self::Linear { inputs, .. } => inputs.iter_mut().collect(),
-            Self::MulPlain { input, .. }
-            | Self::MulScalar { input, .. }
-            | Self::AddPlain { input, .. }
-            | Self::Rotate { input, .. }
-            | Self::SumRotations { input, .. }
-            | Self::Conjugate { input, .. } => vec![input],
-            Self::Square(a) | Self::Rescale(a) => vec![a],
-            Self::Add(a, b) | Self::Sub(a, b) | Self::Mul(a, b) => vec![a, b],
-        }
-    }
-
-    /// The values it reads.
-    #[must_use]
-    pub fn operands(&self) -> Vec<ValueId> {
-        match self {
-            Self::Input(_) => vec![],
-            Self::Linear { inputs, .. } => inputs.clone(),
-            Self::MulPlain { input, .. }
-            | Self::MulScalar { input, .. }
-            | Self::AddPlain { input, .. }
-            | Self::Rotate { input, .. }
-            | Self::SumRotations { input, .. }
-            | Self::Conjugate { input, .. } => vec![*input],
-            Self::Square(a) | Self::Rescale(a) => vec![*a],
-            Self::Add(a, b) | Self::Sub(a, b) | Self::Mul(a, b) => vec![*a, *b],
-        }
-    }
-}
-
-/// A packed program.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Program {
-    /// Slots of a ciphertext.
+pub struct ProgramLiteral {
+    /// Slots of a ciphertext, a power of two.
     pub slots: usize,
     /// The instructions; operands come first.
     pub instructions: Vec<Instruction>,
-    /// For each instruction, its layer in `layers`.
+    /// For each instruction, its layer in `layers`; ascending.
     pub layer_of: Vec<u32>,
     /// Names of the layers: those of the graph's nodes.
     pub layers: Vec<String>,
     /// The plaintexts.
-    pub plaintexts: Vec<Plaintext>,
+    pub plaintexts: Arc<[Plaintext]>,
     /// Where the input lies.
     pub input: Layout,
     /// Where the output lies.
@@ -258,6 +65,163 @@ pub struct Program {
     pub outputs: Vec<ValueId>,
     /// For each layer, where its result lies: values and layout, and the factor a channel that is still missing.
     pub results: Vec<LayerResult>,
+}
+
+/// A packed program that can be scheduled and walked: every instruction reads values, plaintexts and slots that there are, and
+/// each in its order. Cloning shares it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Program(Arc<ProgramLiteral>);
+
+impl Program {
+    /// Checks the parts.
+    ///
+    /// # Errors
+    /// [`ModelError::Program`] with the first part that does not fit.
+    pub fn new(literal: ProgramLiteral) -> Result<Self, ModelError> {
+        literal.check()?;
+        Ok(Self(Arc::new(literal)))
+    }
+
+    /// Slots of a ciphertext, a power of two.
+    #[must_use]
+    pub fn slots(&self) -> usize {
+        self.0.slots
+    }
+
+    /// The instructions; operands come first.
+    #[must_use]
+    pub fn instructions(&self) -> &[Instruction] {
+        &self.0.instructions
+    }
+
+    /// The instruction that makes a value.
+    ///
+    /// # Panics
+    /// If the value is not of this program.
+    #[must_use]
+    pub fn instruction(&self, v: ValueId) -> &Instruction {
+        &self.0.instructions[v.index()]
+    }
+
+    /// The number of the layer that makes a value.
+    ///
+    /// # Panics
+    /// If the value is not of this program.
+    #[must_use]
+    pub fn layer_of(&self, v: ValueId) -> u32 {
+        self.0.layer_of[v.index()]
+    }
+
+    /// The name of the layer that makes a value.
+    ///
+    /// # Panics
+    /// If the value is not of this program.
+    #[must_use]
+    pub fn layer_name(&self, v: ValueId) -> &str {
+        &self.0.layers[self.layer_of(v) as usize]
+    }
+
+    /// Names of the layers, those of the graph's nodes.
+    #[must_use]
+    pub fn layers(&self) -> &[String] {
+        &self.0.layers
+    }
+
+    /// The plaintexts.
+    #[must_use]
+    pub fn plaintexts(&self) -> &Arc<[Plaintext]> {
+        &self.0.plaintexts
+    }
+
+    /// Where the input lies.
+    #[must_use]
+    pub fn input(&self) -> Layout {
+        self.0.input
+    }
+
+    /// Where the output lies.
+    #[must_use]
+    pub fn output(&self) -> Layout {
+        self.0.output
+    }
+
+    /// The output's ciphertexts.
+    #[must_use]
+    pub fn outputs(&self) -> &[ValueId] {
+        &self.0.outputs
+    }
+
+    /// For each layer, where its result lies.
+    #[must_use]
+    pub fn results(&self) -> &[LayerResult] {
+        &self.0.results
+    }
+}
+
+impl ProgramLiteral {
+    fn check(&self) -> Result<(), ModelError> {
+        let refuse = |reason: String| Err(ModelError::Program { reason });
+        if !self.slots.is_power_of_two() {
+            return refuse(format!("{} slots are no power of two", self.slots));
+        }
+        if self.layer_of.len() != self.instructions.len()
+            || !self.layer_of.is_sorted()
+            || self.layer_of.last().is_some_and(|layer| *layer as usize >= self.layers.len())
+        {
+            return refuse("its instructions do not lie in its layers, in their order".into());
+        }
+        let fits = |p: &Plaintext| p.values.len().is_power_of_two() && p.values.len() <= self.slots;
+        if let Some(plain) = self.plaintexts.iter().find(|p| !fits(p)) {
+            return refuse(format!(
+                "a plaintext of {} values does not divide {} slots",
+                plain.values.len(),
+                self.slots
+            ));
+        }
+        for (v, instruction) in self.instructions.iter().enumerate() {
+            if let Err(reason) = self.check_instruction(v, instruction) {
+                return refuse(format!("instruction {v}, {instruction:?}, {reason}"));
+            }
+        }
+        let known = |v: &ValueId| v.index() < self.instructions.len();
+        let results = self.results.iter();
+        if !self.outputs.iter().all(known) || !results.clone().all(|r| r.values.iter().all(known)) {
+            return refuse(
+                "its outputs or the results of its layers are values that it does not make".into(),
+            );
+        }
+        if results.clone().any(|r| r.layer as usize >= self.layers.len()) {
+            return refuse("it has results of layers that it does not name".into());
+        }
+        Ok(())
+    }
+
+    fn check_instruction(&self, v: usize, instruction: &Instruction) -> Result<(), &'static str> {
+        if instruction.operands().iter().any(|o| o.index() >= v) {
+            return Err("reads a value that is not there yet");
+        }
+        if instruction.plaintexts().iter().any(|p| p.0 as usize >= self.plaintexts.len()) {
+            return Err("reads a plaintext that is not there");
+        }
+        let slots: Range<u32> = 0..self.slots as u32;
+        let fits = match instruction {
+            Instruction::Input(index) => *index < self.input.ciphertexts(),
+            Instruction::Linear { inputs, terms, .. } => {
+                let fits = |t: &Term| {
+                    (t.input as usize) < inputs.len() && slots.contains(&t.baby) && slots.contains(&t.giant)
+                };
+                !terms.is_empty() && terms.iter().all(fits)
+            }
+            Instruction::Rotate { by, .. } | Instruction::Conjugate { by, .. } => slots.contains(by),
+            Instruction::SumRotations { step, count, radix, .. } => {
+                let reach = (*step as usize).saturating_mul(count.saturating_sub(1));
+                count.is_power_of_two() && [2, 4].contains(radix) && reach < self.slots
+            }
+            Instruction::MulScalar { value, .. } => value.is_finite(),
+            _ => true,
+        };
+        if fits { Ok(()) } else { Err("has inputs, rotations or numbers that cannot be") }
+    }
 }
 
 /// Where the result of a graph node lies in the program.
@@ -296,121 +260,74 @@ impl LayerResult {
     }
 }
 
-/// Plaintexts that repeat less than so many times a ciphertext are masks, which repeat from film to film; weights repeat row by row.
-const LONG: usize = 8;
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
 
-impl Program {
-    /// Whether a plaintext is long enough to be kept transformed in full where several linear maps share it. The others are
-    /// transformed on every run.
-    #[must_use]
-    pub fn is_long(&self, plain: PlainId) -> bool {
-        self.plaintexts[plain.0 as usize].values.len() >= self.slots / LONG
-    }
+    use super::*;
 
-    /// For each instruction, whether its result is better left undivided: a linear map that is rotated or conjugated next, and
-    /// sums of such. They are divided when something else reads them.
-    #[must_use]
-    pub fn undivided(&self) -> Vec<bool> {
-        let mut moved = vec![false; self.instructions.len()];
-        for instruction in &self.instructions {
-            if let Instruction::Rotate { input, .. }
-            | Instruction::SumRotations { input, .. }
-            | Instruction::Conjugate { input, .. } = instruction
-            {
-                moved[input.index()] = true;
-            }
+    fn literal(instructions: Vec<Instruction>) -> ProgramLiteral {
+        let layout = Layout::Vector { features: 2, slots: 4, period: 2, films: 1 };
+        ProgramLiteral {
+            slots: 4,
+            layer_of: vec![0; instructions.len()],
+            outputs: vec![ValueId(instructions.len() as u32 - 1)],
+            instructions,
+            layers: vec!["input".into()],
+            plaintexts: [Plaintext { values: vec![Complex64::ONE; 2] }].into(),
+            input: layout,
+            output: layout,
+            results: vec![],
         }
-        let mut undivided = vec![false; self.instructions.len()];
-        for (v, instruction) in self.instructions.iter().enumerate() {
-            undivided[v] = match instruction {
-                Instruction::Linear { .. } => moved[v],
-                Instruction::Rotate { input, .. }
-                | Instruction::SumRotations { input, .. }
-                | Instruction::Conjugate { input, .. } => undivided[input.index()],
-                Instruction::Add(a, b) => undivided[a.index()] && undivided[b.index()],
-                _ => false,
-            };
+    }
+
+    #[test]
+    fn what_cannot_be_walked_is_refused() {
+        let input = ValueId(0);
+        let term = Term { input: 0, baby: 3, giant: 0, plain: PlainId(0) };
+        let linear =
+            |term| Instruction::Linear { inputs: vec![input], terms: vec![term], scale: PlainScale::Fill };
+        let sum = |step, count, radix| Instruction::SumRotations { input, step, count, radix };
+        let check = |second: Instruction| Program::new(literal(vec![Instruction::Input(0), second]));
+        for good in [linear(term), sum(1, 4, 2), sum(2, 2, 4), Instruction::Rescale(input)] {
+            assert!(check(good.clone()).is_ok(), "{good:?}");
         }
-        undivided
-    }
-}
-
-/// Collects instructions; equal plaintexts are stored once.
-#[derive(Debug)]
-pub(crate) struct Builder {
-    slots: usize,
-    instructions: Vec<Instruction>,
-    layer_of: Vec<u32>,
-    layers: Vec<String>,
-    plaintexts: Vec<Plaintext>,
-    known: HashMap<[u8; 32], PlainId>,
-    results: Vec<LayerResult>,
-}
-
-impl Builder {
-    pub(crate) fn new(slots: usize) -> Self {
-        let layers = vec!["input".to_owned()];
-        let (instructions, layer_of, plaintexts) = (vec![], vec![], vec![]);
-        Self { slots, instructions, layer_of, layers, plaintexts, known: HashMap::new(), results: vec![] }
-    }
-
-    /// Everything pushed from now on belongs to this layer.
-    pub(crate) fn layer(&mut self, name: &str) {
-        self.layers.push(name.to_owned());
-    }
-
-    pub(crate) fn push(&mut self, instruction: Instruction) -> ValueId {
-        self.instructions.push(instruction);
-        self.layer_of.push(self.layers.len() as u32 - 1);
-        ValueId(self.instructions.len() as u32 - 1)
-    }
-
-    /// Notes where the result of the current layer lies.
-    pub(crate) fn result(&mut self, values: &[ValueId], layout: Layout, factor: &[f64]) {
-        let layer = self.layers.len() as u32 - 1;
-        self.results.push(LayerResult { layer, values: values.to_vec(), layout, factor: factor.to_vec() });
-    }
-
-    /// Stores a plaintext at its shortest period, once.
-    pub(crate) fn plain(&mut self, mut values: Vec<Complex64>) -> PlainId {
-        while values.len() > 1 {
-            let (first, second) = values.split_at(values.len() / 2);
-            if first != second {
-                break;
-            }
-            values.truncate(values.len() / 2);
+        for bad in [
+            linear(Term { input: 1, ..term }),
+            linear(Term { baby: 4, ..term }),
+            linear(Term { giant: 4, ..term }),
+            linear(Term { plain: PlainId(1), ..term }),
+            sum(1, 3, 2),
+            sum(1, 4, 3),
+            sum(2, 4, 2),
+            Instruction::Linear { inputs: vec![input], terms: vec![], scale: PlainScale::Fill },
+            Instruction::Input(1),
+            Instruction::Rotate { input, by: 4 },
+            Instruction::Square(ValueId(1)),
+            Instruction::Add(input, ValueId(7)),
+            Instruction::MulScalar { input, value: f64::NAN },
+        ] {
+            let error = check(bad.clone()).unwrap_err().to_string();
+            assert!(error.contains("instruction 1") && error.contains("this is a defect"), "{error}");
         }
-        let hash = hash(&values);
-        let next = PlainId(self.plaintexts.len() as u32);
-        let id = *self.known.entry(hash).or_insert(next);
-        if id == next {
-            self.plaintexts.push(Plaintext { values });
+        let good = literal(vec![Instruction::Input(0)]);
+        let layout = good.input;
+        let result =
+            |layer, value| LayerResult { layer, values: vec![ValueId(value)], layout, factor: vec![] };
+        for bad in [
+            ProgramLiteral { slots: 3, ..good.clone() },
+            ProgramLiteral { layer_of: vec![1], ..good.clone() },
+            ProgramLiteral { layer_of: vec![], ..good.clone() },
+            ProgramLiteral { outputs: vec![ValueId(1)], ..good.clone() },
+            ProgramLiteral { results: vec![result(1, 0)], ..good.clone() },
+            ProgramLiteral { results: vec![result(0, 1)], ..good.clone() },
+            ProgramLiteral {
+                plaintexts: [Plaintext { values: vec![Complex64::ONE; 8] }].into(),
+                ..good.clone()
+            },
+        ] {
+            assert!(Program::new(bad.clone()).is_err(), "{bad:?}");
         }
-        id
+        assert!(Program::new(good).is_ok());
     }
-
-    pub(crate) fn rotate(&mut self, input: ValueId, by: i64) -> ValueId {
-        let by = by.rem_euclid(self.slots as i64) as u32;
-        if by == 0 { input } else { self.push(Instruction::Rotate { input, by }) }
-    }
-
-    pub(crate) fn finish(self, input: Layout, output: Layout, outputs: Vec<ValueId>) -> Program {
-        let Self { slots, instructions, layer_of, layers, plaintexts, results, .. } = self;
-        Program { slots, instructions, layer_of, layers, plaintexts, input, output, outputs, results }
-    }
-}
-
-/// Digest of the values, through a small buffer.
-fn hash(values: &[Complex64]) -> [u8; 32] {
-    let mut hasher = blake3::Hasher::new();
-    let mut buffer = [0u8; 4096];
-    for chunk in values.chunks(buffer.len() / 16) {
-        for (bytes, v) in buffer.chunks_exact_mut(16).zip(chunk) {
-            let (re, im) = bytes.split_at_mut(8);
-            re.copy_from_slice(&v.re.to_le_bytes());
-            im.copy_from_slice(&v.im.to_le_bytes());
-        }
-        hasher.update(&buffer[..16 * chunk.len()]);
-    }
-    *hasher.finalize().as_bytes()
 }

@@ -28,6 +28,9 @@ const DEFERRED_SQUARE_LOSS: f64 = 4.0;
 /// weights of that map, whose rounding is most of the error.
 const SQUARE_LOSS: f64 = 2.0;
 
+/// A plaintext at a smaller scale would be rounded to next to nothing.
+const LEAST_PLAIN_SCALE: f64 = 16.0;
+
 /// What the primes allow.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Chain {
@@ -39,11 +42,13 @@ pub struct Chain {
     pub base_level: usize,
 }
 
-/// Level and scale of one instruction.
+/// Levels and scale of one instruction.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Step {
+pub struct Assigned {
     /// Level at which it is carried out: that of its operands.
     pub level: usize,
+    /// Level of the result.
+    pub result_level: usize,
     /// Scale of the result.
     pub scale: f64,
     /// Scale at which its plaintexts are encoded, if it has any.
@@ -53,48 +58,14 @@ pub struct Step {
 /// Levels and scales of a whole program.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Schedule {
-    /// One step an instruction.
-    pub steps: Vec<Step>,
+    /// One entry an instruction.
+    pub steps: Vec<Assigned>,
     /// Level at which the input is encrypted.
     pub input_level: usize,
     /// Scale at which the input is encrypted.
     pub input_scale: f64,
     /// Level of the output.
     pub output_level: usize,
-}
-
-impl Schedule {
-    /// Level of the result of instruction `v`.
-    #[must_use]
-    pub fn result_level(&self, program: &Program, v: ValueId) -> usize {
-        let level = self.steps[v.index()].level;
-        if matches!(program.instructions[v.index()], Instruction::Rescale(_)) { level - 1 } else { level }
-    }
-
-    /// Linear maps that follow each other and read the same inputs at one level are carried out together: each input is decomposed
-    /// and rotated once. For each instruction the end of its group where it is the first of one, and its own number
-    /// otherwise: instructions `v..ends[v]` form a group.
-    #[must_use]
-    pub fn groups(&self, program: &Program) -> Vec<usize> {
-        let undivided = program.undivided();
-        let mut ends: Vec<usize> = (0..program.instructions.len()).collect();
-        let mut v = 0;
-        while v < ends.len() {
-            let Instruction::Linear { inputs, .. } = &program.instructions[v] else {
-                v += 1;
-                continue;
-            };
-            let joins = |w: &usize| {
-                let same = matches!(&program.instructions[*w], Instruction::Linear { inputs: other, .. } if other == inputs);
-                // Those that wait for their division and those that do not are not mixed.
-                same && self.steps[v].level == self.steps[*w].level && undivided[v] == undivided[*w]
-            };
-            let end = (v + 1..program.instructions.len()).take_while(joins).last().map_or(v + 1, |w| w + 1);
-            ends[v] = end;
-            v = end;
-        }
-        ends
-    }
 }
 
 /// Rescalings between input and output: the number of levels a program needs above its base.
@@ -105,16 +76,16 @@ pub fn depth(program: &Program) -> usize {
 
 /// Result levels, backwards from the outputs.
 fn levels(program: &Program, base: usize) -> Vec<usize> {
-    let mut level = vec![base; program.instructions.len()];
-    for (v, instruction) in program.instructions.iter().enumerate().rev() {
-        let at = level[v] + usize::from(matches!(instruction, Instruction::Rescale(_)));
+    let mut level = vec![base; program.instructions().len()];
+    for (v, instruction) in program.instructions().iter().enumerate().rev() {
+        let at = instruction.operand_level(level[v]);
         for o in instruction.operands() {
             level[o.index()] = level[o.index()].max(at);
         }
     }
     // All ciphertexts of the input are encrypted at one level.
     let inputs =
-        || program.instructions.iter().enumerate().filter(|(_, i)| matches!(i, Instruction::Input(_)));
+        || program.instructions().iter().enumerate().filter(|(_, i)| matches!(i, Instruction::Input(_)));
     let top = inputs().map(|(v, _)| level[v]).max().unwrap_or(base);
     let inputs: Vec<usize> = inputs().map(|(v, _)| v).collect();
     inputs.into_iter().for_each(|v| level[v] = top);
@@ -131,56 +102,60 @@ pub fn schedule(program: &Program, chain: &Chain) -> Result<Schedule, ModelError
     if top >= chain.primes.len() {
         return Err(ModelError::TooDeep { needed: top + 1, available: chain.primes.len() });
     }
-    let wishes = wishes(program, chain, &levels);
-    let mut steps: Vec<Step> = Vec::with_capacity(program.instructions.len());
-    for (v, instruction) in program.instructions.iter().enumerate() {
-        let scale = |o: &ValueId| steps[o.index()].scale;
+    let wishes = Wishes::of(program, chain, &levels);
+    let mut steps: Vec<Assigned> = Vec::with_capacity(levels.len());
+    for (v, instruction) in program.instructions().iter().enumerate() {
         let wish = wishes[v].unwrap_or(chain.scale);
-        let mut plain_scale = 1.0;
-        let level = levels[v] + usize::from(matches!(instruction, Instruction::Rescale(_)));
-        let result = match instruction {
-            Instruction::Input(_) => wish,
-            Instruction::Linear { inputs, scale: plain, .. } => {
-                let s = inputs.first().map_or(chain.scale, &scale);
-                plain_scale = fill(*plain, wish / s);
-                s * plain_scale
-            }
-            Instruction::MulPlain { input, scale: plain, .. } => {
-                plain_scale = fill(*plain, wish / scale(input));
-                scale(input) * plain_scale
-            }
-            Instruction::MulScalar { input, .. } => {
-                plain_scale = wish / scale(input);
-                wish
-            }
-            Instruction::AddPlain { input, .. } => {
-                plain_scale = scale(input);
-                plain_scale
-            }
-            Instruction::Add(a, b) | Instruction::Sub(a, b) => {
-                if (scale(a) / scale(b) - 1.0).abs() > 1e-9 {
-                    let layer = program.layers[program.layer_of[v] as usize].clone();
-                    return Err(ModelError::Scales { layer, left: scale(a), right: scale(b) });
-                }
-                scale(a)
-            }
-            Instruction::Rotate { input, .. }
-            | Instruction::SumRotations { input, .. }
-            | Instruction::Conjugate { input, .. } => scale(input),
-            Instruction::Mul(a, b) => scale(a) * scale(b),
-            Instruction::Square(a) => scale(a) * scale(a),
-            Instruction::Rescale(a) => scale(a) / chain.primes[level],
-        };
-        if plain_scale < 16.0 && !matches!(instruction, Instruction::Add(..)) && has_plain(instruction) {
-            let layer = program.layers[program.layer_of[v] as usize].clone();
-            return Err(ModelError::PlainScale { layer, bits: plain_scale.log2() });
+        let level = instruction.operand_level(levels[v]);
+        let layer = || program.layer_name(ValueId(v as u32)).to_owned();
+        let (scale, plain_scale) = scales(instruction, wish, &steps, chain, level)
+            .map_err(|(left, right)| ModelError::Scales { layer: layer(), left, right })?;
+        if plain_scale < LEAST_PLAIN_SCALE && has_plain(instruction) {
+            return Err(ModelError::PlainScale { layer: layer(), bits: plain_scale.log2() });
         }
-        steps.push(Step { level, scale: result, plain_scale });
+        steps.push(Assigned { level, result_level: levels[v], scale, plain_scale });
     }
-    let input = program.instructions.iter().position(|i| matches!(i, Instruction::Input(_)));
+    let input = program.instructions().iter().position(|i| matches!(i, Instruction::Input(_)));
     let input_scale = input.map_or(chain.scale, |v| steps[v].scale);
     let input_level = input.map_or(chain.base_level, |v| levels[v]);
     Ok(Schedule { input_level, input_scale, output_level: chain.base_level, steps })
+}
+
+/// The scale of an instruction's result, and that of its plaintexts (1 where it has none); the two scales of a sum where they differ.
+fn scales(
+    instruction: &Instruction,
+    wish: f64,
+    steps: &[Assigned],
+    chain: &Chain,
+    level: usize,
+) -> Result<(f64, f64), (f64, f64)> {
+    let scale = |o: &ValueId| steps[o.index()].scale;
+    Ok(match instruction {
+        Instruction::Input(_) => (wish, 1.0),
+        Instruction::Linear { inputs, scale: plain, .. } => {
+            let s = inputs.first().map_or(chain.scale, scale);
+            let plain = fill(*plain, wish / s);
+            (s * plain, plain)
+        }
+        Instruction::MulPlain { input, scale: plain, .. } => {
+            let plain = fill(*plain, wish / scale(input));
+            (scale(input) * plain, plain)
+        }
+        Instruction::MulScalar { input, .. } => (wish, wish / scale(input)),
+        Instruction::AddPlain { input, .. } => (scale(input), scale(input)),
+        Instruction::Add(a, b) | Instruction::Sub(a, b) => {
+            if (scale(a) / scale(b) - 1.0).abs() > 1e-9 {
+                return Err((scale(a), scale(b)));
+            }
+            (scale(a), 1.0)
+        }
+        Instruction::Rotate { input, .. }
+        | Instruction::SumRotations { input, .. }
+        | Instruction::Conjugate { input, .. } => (scale(input), 1.0),
+        Instruction::Mul(a, b) => (scale(a) * scale(b), 1.0),
+        Instruction::Square(a) => (scale(a) * scale(a), 1.0),
+        Instruction::Rescale(a) => (scale(a) / chain.primes[level], 1.0),
+    })
 }
 
 fn has_plain(instruction: &Instruction) -> bool {
@@ -198,96 +173,118 @@ fn fill(scale: PlainScale, missing: f64) -> f64 {
 }
 
 /// The scale that the readers of each value want; `None` if any will do.
-fn wishes(program: &Program, chain: &Chain, levels: &[usize]) -> Vec<Option<f64>> {
-    let mut wishes: Vec<Option<f64>> = vec![None; program.instructions.len()];
-    for v in &program.outputs {
-        wishes[v.index()] = Some(chain.scale * OUTPUT_GAIN);
-    }
-    let mut waiting = vec![false; program.instructions.len()];
-    for instruction in &program.instructions {
-        if let Instruction::Linear { inputs, scale: PlainScale::Waiting { .. }, .. } = instruction {
-            inputs.iter().for_each(|i| waiting[i.index()] = true);
+struct Wishes<'a> {
+    program: &'a Program,
+    chain: &'a Chain,
+    levels: &'a [usize],
+    /// Values that a mask reads before their rescaling.
+    waiting: Vec<bool>,
+    wishes: Vec<Option<f64>>,
+}
+
+impl<'a> Wishes<'a> {
+    fn of(program: &'a Program, chain: &'a Chain, levels: &'a [usize]) -> Vec<Option<f64>> {
+        let mut wishes = vec![None; levels.len()];
+        for v in program.outputs() {
+            wishes[v.index()] = Some(chain.scale * OUTPUT_GAIN);
         }
+        let mut waiting = vec![false; levels.len()];
+        for instruction in program.instructions() {
+            if let Instruction::Linear { inputs, scale: PlainScale::Waiting { .. }, .. } = instruction {
+                inputs.iter().for_each(|i| waiting[i.index()] = true);
+            }
+        }
+        let mut all = Self { program, chain, levels, waiting, wishes };
+        for (v, instruction) in program.instructions().iter().enumerate().rev() {
+            all.pass_on(v, instruction);
+        }
+        all.wishes
     }
-    for (v, instruction) in program.instructions.iter().enumerate().rev() {
-        // A value that nothing constrains is wanted at the scale between layers.
-        let mine = |w: &[Option<f64>]| w[v].unwrap_or(chain.scale);
+
+    /// What a value is wanted at: the scale between layers where nothing constrains it.
+    fn own(&self, v: usize) -> f64 {
+        self.wishes[v].unwrap_or(self.chain.scale)
+    }
+
+    /// The first reader to ask is heard.
+    fn want(&mut self, v: ValueId, scale: f64) -> f64 {
+        *self.wishes[v.index()].get_or_insert(scale)
+    }
+
+    /// Tells the operands of an instruction what its own readers' wish means for them.
+    fn pass_on(&mut self, v: usize, instruction: &Instruction) {
         match instruction {
-            // The mask behind which a rescaling waits.
             Instruction::Linear { inputs, scale: PlainScale::Waiting { wide, .. }, .. } => {
-                for input in inputs {
-                    let more = match wide {
-                        true => WIDE,
-                        false if is_square(program, *input) => 1.0 / DEFERRED_SQUARE_LOSS,
-                        false => 1.0,
-                    };
-                    wishes[input.index()].get_or_insert(chain.scale * DEFERRED * more);
-                }
+                inputs.iter().for_each(|input| self.want_waiting(*input, *wide));
             }
             Instruction::Linear { inputs, scale: PlainScale::Bits(bits), .. } => {
-                if let Some(s) = wishes[v] {
-                    let s = s / f64::from(*bits).exp2();
-                    inputs.iter().for_each(|i| _ = wishes[i.index()].get_or_insert(s));
+                if let Some(s) = self.wishes[v] {
+                    inputs.iter().for_each(|i| _ = self.want(*i, s / f64::from(*bits).exp2()));
                 }
             }
             Instruction::Input(_) | Instruction::Linear { .. } | Instruction::MulScalar { .. } => {}
             Instruction::MulPlain { input, scale, .. } => {
                 // With a factor of fixed scale the input has to bring the rest.
-                if let (PlainScale::Bits(bits), Some(s)) = (scale, wishes[v]) {
-                    wishes[input.index()].get_or_insert(s / f64::from(*bits).exp2());
+                if let (PlainScale::Bits(bits), Some(s)) = (scale, self.wishes[v]) {
+                    self.want(*input, s / f64::from(*bits).exp2());
                 }
             }
             Instruction::AddPlain { input, .. }
             | Instruction::Rotate { input, .. }
             | Instruction::SumRotations { input, .. }
             | Instruction::Conjugate { input, .. } => {
-                if let Some(s) = wishes[v] {
-                    wishes[input.index()].get_or_insert(s);
+                if let Some(s) = self.wishes[v] {
+                    self.want(*input, s);
                 }
             }
             Instruction::Add(a, b) | Instruction::Sub(a, b) => {
-                if let Some(s) = wishes[v] {
-                    wishes[a.index()].get_or_insert(s);
-                    wishes[b.index()].get_or_insert(s);
-                } else if a != b && !same_origin(program, *a, *b) {
-                    wishes[a.index()].get_or_insert(chain.scale);
-                    wishes[b.index()].get_or_insert(chain.scale);
+                let free = a == b || same_origin(self.program, *a, *b);
+                if let Some(s) = self.wishes[v].or((!free).then_some(self.chain.scale)) {
+                    self.want(*a, s);
+                    self.want(*b, s);
                 }
             }
             Instruction::Mul(a, b) => {
                 // Where one factor's scale is wanted already, the other one makes up for it.
-                let s = mine(&wishes);
-                let a_wish = match wishes[b.index()] {
-                    Some(b_wish) => s / b_wish,
-                    None => chain.scale,
-                };
-                let a_wish = *wishes[a.index()].get_or_insert(a_wish);
-                wishes[b.index()].get_or_insert(s / a_wish);
+                let s = self.own(v);
+                let a_wish = self.wishes[b.index()].map_or(self.chain.scale, |b_wish| s / b_wish);
+                let a_wish = self.want(*a, a_wish);
+                self.want(*b, s / a_wish);
             }
             Instruction::Square(a) => {
-                let s = mine(&wishes).sqrt();
-                wishes[a.index()].get_or_insert(s);
+                self.want(*a, self.own(v).sqrt());
             }
-            Instruction::Rescale(a) => {
-                // A mask that reads the value too says at which scale it waits.
-                if wishes[v].is_none() && waiting[a.index()] {
-                    continue;
-                }
-                let mut s = mine(&wishes) * chain.primes[levels[v] + 1];
-                // What only a linear map reads.
-                if wishes[v].is_none() && matches!(program.instructions[a.index()], Instruction::Square(_)) {
-                    s /= SQUARE_LOSS;
-                }
-                wishes[a.index()].get_or_insert(s);
-            }
+            Instruction::Rescale(a) => self.want_before_rescaling(v, *a),
         }
     }
-    wishes
+
+    /// The mask behind which a rescaling waits.
+    fn want_waiting(&mut self, input: ValueId, wide: bool) {
+        let more = match wide {
+            true => WIDE,
+            false if is_square(self.program, input) => 1.0 / DEFERRED_SQUARE_LOSS,
+            false => 1.0,
+        };
+        self.want(input, self.chain.scale * DEFERRED * more);
+    }
+
+    fn want_before_rescaling(&mut self, v: usize, a: ValueId) {
+        // A mask that reads the value too says at which scale it waits.
+        if self.wishes[v].is_none() && self.waiting[a.index()] {
+            return;
+        }
+        let mut s = self.own(v) * self.chain.primes[self.levels[v] + 1];
+        // What only a linear map reads.
+        if self.wishes[v].is_none() && matches!(self.program.instruction(a), Instruction::Square(_)) {
+            s /= SQUARE_LOSS;
+        }
+        self.want(a, s);
+    }
 }
 
 /// True for a square, with or without a constant added.
 fn is_square(program: &Program, v: ValueId) -> bool {
-    match &program.instructions[v.index()] {
+    match program.instruction(v) {
         Instruction::AddPlain { input, .. } => is_square(program, *input),
         Instruction::Square(_) => true,
         _ => false,
@@ -296,7 +293,7 @@ fn is_square(program: &Program, v: ValueId) -> bool {
 
 /// True if b is a rotation of a or the other way round: then their scales are equal anyway.
 fn same_origin(program: &Program, a: ValueId, b: ValueId) -> bool {
-    let root = |v: ValueId| match &program.instructions[v.index()] {
+    let root = |v: ValueId| match program.instruction(v) {
         Instruction::Rotate { input, .. } | Instruction::Conjugate { input, .. } => *input,
         _ => v,
     };

@@ -28,12 +28,11 @@ const PACKING: Packing = Packing {
 fn check(graph: &Graph, packing: &Packing) {
     let program = lower(graph, packing).unwrap();
     println!("{packing:?}");
-    assert!(program.layer_of.is_sorted(), "layers out of order");
     let x = random_input(graph.input_shape(), 7);
     let (got, layers) = ClearInterpreter::run_layers(&program, &x).unwrap();
     let want = graph.run_all(&x).unwrap();
-    for (result, tensor) in program.results.iter().zip(&layers) {
-        let name = &program.layers[result.layer as usize];
+    for (result, tensor) in program.results().iter().zip(&layers) {
+        let name = &program.layers()[result.layer as usize];
         let node = graph.find(name).unwrap();
         close(name, tensor, &want[node.0]);
     }
@@ -211,7 +210,7 @@ fn convolutions_on_row_copies() {
         let op = conv(channels, out, k, stride, k / 2, groups);
         let graph = chain(Shape::new(channels, 8, 8), vec![op]);
         let program = lower(&graph, &packing).unwrap();
-        let conjugates = program.instructions.iter().filter(|i| matches!(i, Instruction::Conjugate { .. }));
+        let conjugates = program.instructions().iter().filter(|i| matches!(i, Instruction::Conjugate { .. }));
         assert_eq!(conjugates.count() > 0, k == 3, "the copies were not used");
         check(&graph, &packing);
     }
@@ -287,7 +286,7 @@ fn a_mean_and_a_matrix_merge_with_the_convolution_before_them() {
             // conv1, act, conv2 with pool, fc1 and fc2, act, cubic with product (2), mean and matrix.
             assert_eq!(he_model::schedule::depth(&program), 7, "{slots} slots");
             // With room for copies without imaginary parts the mean reads those of the convolution, right behind it.
-            let maps = program.instructions.iter().map(|i| match i {
+            let maps = program.instructions().iter().map(|i| match i {
                 Instruction::Linear { inputs, scale: PlainScale::Fill, .. } => Some(inputs),
                 _ => None,
             });
@@ -315,7 +314,7 @@ fn a_strided_shortcut_rides_with_the_convolution_beside_it() {
         let packing = Packing { guard, ..packing };
         let program = lower(&graph, &packing).unwrap();
         // Copies and weights of two convolutions, nothing for the shortcut.
-        let maps = program.instructions.iter().filter(|i| matches!(i, Instruction::Linear { .. }));
+        let maps = program.instructions().iter().filter(|i| matches!(i, Instruction::Linear { .. }));
         assert_eq!(maps.count(), 4);
         check(&graph, &packing);
     }
@@ -444,7 +443,7 @@ fn waiting_rescalings_and_wide_stages_change_scales_only() {
     let depth = |wide_stages| {
         let program = lower(&graph, &Packing { wide_stages, ..packing }).unwrap();
         let scales: Vec<PlainScale> = program
-            .instructions
+            .instructions()
             .iter()
             .filter_map(|i| match i {
                 Instruction::Linear { scale, .. } if *scale != PlainScale::Fill => Some(*scale),

@@ -4,7 +4,7 @@
 
 use he_model::program::Instruction;
 use he_model::zoo::{Architecture, Recipe, random};
-use he_model::{Graph, ModelError, PlanOptions, Shape, plan};
+use he_model::{Graph, ModelError, PlanOptions, Shape, ValueId, plan};
 
 fn gated(depth: usize) -> Graph {
     let input = Shape::new(4, 32, 32);
@@ -65,11 +65,11 @@ fn no_plaintext_is_left_with_few_bits() {
             let schedule = plan.schedule(&program, &primes).unwrap();
             // With a prime each, masks and weights have nearly all of its bits; otherwise they share one.
             let least = if precise { 25.0 } else { 13.0 };
-            for (v, instruction) in program.instructions.iter().enumerate() {
+            for (v, instruction) in program.instructions().iter().enumerate() {
                 let multiplies =
                     matches!(instruction, Instruction::Linear { .. } | Instruction::MulPlain { .. });
                 let bits = schedule.steps[v].plain_scale.log2();
-                let layer = &program.layers[program.layer_of[v] as usize];
+                let layer = program.layer_name(ValueId(v as u32));
                 assert!(!multiplies || bits >= least, "{layer} of {}: {bits} bits", architecture.name());
             }
         }

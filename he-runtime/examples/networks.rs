@@ -76,9 +76,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     if std::env::var_os("PLAN").is_some() {
         for l in circuit.trace.layers.iter().filter(|_| std::env::var_os("LAYERS").is_some()) {
+            let counts = l.operations;
             println!(
-                "  {:24} level {:3}: {:3} hoisted, {:3} full, {:4} products, {:8.1} ms predicted",
-                l.name, l.level, l.hoisted, l.rotations, l.products, l.milliseconds
+                "  {:24} level {:3}: {:3} decompositions, {:4} key products, {:4} divisions, {:4} plaintext products, {:8.1} ms predicted",
+                l.name,
+                l.level,
+                counts.decompositions,
+                counts.key_products,
+                counts.divisions,
+                counts.plaintext_products,
+                l.milliseconds
             );
         }
         return Ok(());
@@ -147,7 +154,7 @@ fn simulated(model: &HeModel, circuit: &Circuit, latents: usize) -> Result<(), B
     let mut rng = rand::rngs::StdRng::seed_from_u64(1);
     let mut errors: Vec<f64> = vec![];
     for seed in 0..latents as u64 {
-        let latent = random_input(circuit.program.input.shape(), seed);
+        let latent = random_input(circuit.executable.input().shape(), seed);
         let clear = model.graph.run(&latent)?;
         let noisy = simulate(circuit, &[&latent], &mut rng)?.remove(0).logits;
         errors.extend(clear.iter().zip(noisy).map(|(a, b)| (a - b).abs()));

@@ -1,9 +1,8 @@
-//! A model made concrete: its program with the levels and scales that the real primes give.
+//! A model made concrete: the operations of its program at the levels and scales that the real primes give.
 
 use ckks::{EvaluationKeyRequest, Parameters};
 use he_model::interpret::trace::{Costs, KeyNeeds, Trace};
-use he_model::schedule::Schedule;
-use he_model::{HeModel, Layout, Preprocessing, Program, Ring, RingParameters, Shape};
+use he_model::{Executable, HeModel, Layout, Preprocessing, Ring, RingParameters, Shape};
 use serde::{Deserialize, Serialize};
 
 use crate::RuntimeError;
@@ -11,13 +10,11 @@ use crate::RuntimeError;
 /// A latent may exceed the calibrated range by this factor before it is refused.
 const RANGE_MARGIN: f64 = 2.0;
 
-/// A model with its program, parameters, levels and scales.
+/// A model with its operations and parameters.
 #[derive(Debug, Clone)]
 pub struct Circuit {
-    /// The packed program.
-    pub program: Program,
-    /// Levels and scales.
-    pub schedule: Schedule,
+    /// What is executed.
+    pub executable: Executable,
     /// The ring with its transforms.
     pub parameters: Parameters,
     /// The ring with the tiers that keys are made for.
@@ -38,22 +35,23 @@ impl Circuit {
         let ring = model.plan.ring.plan()?;
         let parameters = Parameters::from((*ring).clone());
         let schedule = model.plan.schedule(&program, &ring.primes())?;
-        let trace = Trace::new(&program, &schedule, &ring, &Costs::default());
-        let output = program.outputs.first().map_or(1.0, |o| schedule.steps[o.index()].scale);
+        let executable = Executable::new(&program, &schedule)?;
+        let trace = Trace::new(&executable, &ring, &Costs::default());
+        let output = executable.outputs().first().map_or(1.0, |o| executable.placement(*o).scale);
         let spec = ClientSpec {
             model: model.digest(),
             ring: model.plan.ring.clone(),
-            input: program.input,
-            input_level: schedule.input_level,
-            input_scale: schedule.input_scale,
-            output: program.output,
-            output_level: schedule.output_level,
+            input: executable.input(),
+            input_level: executable.input_level(),
+            input_scale: executable.input_scale(),
+            output: executable.output(),
+            output_level: executable.output_level(),
             output_scale: output,
             labels: model.labels.clone(),
             preprocessing: model.preprocessing.clone(),
             keys: trace.keys.clone(),
         };
-        Ok(Self { program, schedule, parameters, ring, trace, spec })
+        Ok(Self { executable, parameters, ring, trace, spec })
     }
 }
 

@@ -19,7 +19,8 @@ use crate::messages::{
     EncryptedTensor, Header, KeyIdentity, Kind, PublicKeyFile, ServerKeys, finish, named, read_file,
     write_file,
 };
-use crate::simulate::{LayerError, clear_layers};
+use crate::reference::clear_layers;
+use crate::simulate::LayerError;
 
 /// Bytes that a secret coefficient takes at most.
 const SECRET_ROOM: usize = 4;
@@ -267,7 +268,7 @@ pub fn compare_layers(
     let clear = clear_layers(model, latents)?;
     let mut results = vec![];
     server.run_layers(&encrypted, &mut |result, ciphertexts| {
-        let name = &server.circuit().program.layers[result.layer as usize];
+        let name = &server.circuit().executable.layers()[result.layer as usize];
         let Some(node) = model.graph.find(name) else { return Ok(()) };
         let slots = slots(&parameters, &keys.client, ciphertexts)?;
         let error = |(film, want): (usize, &Vec<Vec<f64>>)| {

@@ -16,11 +16,14 @@
 pub mod circuit;
 #[cfg(feature = "client")]
 pub mod client;
+mod encoded;
 mod error;
 mod interpreter;
 pub mod messages;
+mod reference;
 pub mod rounding;
 pub mod server;
+mod shown;
 pub mod simulate;
 
 pub use circuit::{Circuit, ClientSpec};

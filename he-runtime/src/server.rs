@@ -3,15 +3,18 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use ckks::Ciphertext;
-use he_model::interpret::walk;
-use he_model::program::LayerResult;
-use he_model::{HeModel, ValueId};
+use ckks::OperationCounts;
+use he_model::HeModel;
+use he_model::executable::Step;
+use he_model::interpret::trace::LayerTrace;
+use he_model::interpret::{Interpreter, Operand, walk};
 
 use crate::RuntimeError;
 use crate::circuit::{Circuit, ClientSpec};
-use crate::interpreter::{Encoded, Runner};
+use crate::encoded::Encoded;
+use crate::interpreter::{Runner, Value};
 use crate::messages::{EncryptedTensor, Kind, ServerKeys};
+use crate::shown::{OnLayer, Shown};
 
 /// How far a run is.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -31,10 +34,9 @@ pub struct LayerTime {
     pub time: Duration,
     /// Predicted milliseconds of one thread.
     pub predicted_milliseconds: f64,
+    /// What the evaluator has carried out for it.
+    pub operations: OperationCounts,
 }
-
-/// Called with the ciphertexts of a layer's result.
-pub(crate) type OnLayer<'a> = dyn FnMut(&LayerResult, &[Ciphertext]) -> Result<(), RuntimeError> + 'a;
 
 /// A model with the keys of one client, ready to run.
 #[derive(Debug)]
@@ -84,82 +86,104 @@ impl Server {
         progress: &mut dyn FnMut(Progress<'_>),
         interrupt: &AtomicBool,
     ) -> Result<(EncryptedTensor, Vec<LayerTime>), RuntimeError> {
-        self.evaluate(latent, progress, interrupt, &mut |_, _| Ok(()), false)
+        let mut watch = Watch::new(&self.circuit.trace.layers, self.runner(latent)?, progress, interrupt);
+        let outputs = walk(&self.circuit.executable, &mut watch)?;
+        let ciphertexts = outputs.into_iter().map(Value::into_ciphertext).collect::<Result<_, _>>()?;
+        let result =
+            EncryptedTensor { kind: Kind::Logits, model: latent.model, key: latent.key, ciphertexts };
+        Ok((result, watch.finish()))
     }
 
-    /// As [`Server::run`], handing every layer's ciphertexts to `on_layer`.
+    /// Evaluates an encrypted latent and hands every layer's ciphertexts to `on_layer`.
     #[cfg_attr(not(feature = "client"), expect(dead_code, reason = "only a client can compare layers"))]
     pub(crate) fn run_layers(
         &self,
         latent: &EncryptedTensor,
         on_layer: &mut OnLayer<'_>,
-    ) -> Result<(EncryptedTensor, Vec<LayerTime>), RuntimeError> {
-        self.evaluate(latent, &mut |_| {}, &AtomicBool::new(false), on_layer, true)
+    ) -> Result<(), RuntimeError> {
+        let mut shown = Shown::new(self.runner(latent)?, &self.circuit, &self.keys.evaluation, on_layer);
+        walk(&self.circuit.executable, &mut shown).map(drop)
     }
 
-    fn evaluate(
-        &self,
-        latent: &EncryptedTensor,
-        progress: &mut dyn FnMut(Progress<'_>),
-        interrupt: &AtomicBool,
-        on_layer: &mut OnLayer<'_>,
-        keep_layers: bool,
-    ) -> Result<(EncryptedTensor, Vec<LayerTime>), RuntimeError> {
-        let Circuit { program, schedule, trace, spec, .. } = &self.circuit;
+    /// What evaluates a latent, if it is one of this model and key.
+    fn runner<'a>(&'a self, latent: &'a EncryptedTensor) -> Result<Runner<'a>, RuntimeError> {
+        let spec = &self.circuit.spec;
         let expected = (spec.input.ciphertexts(), spec.input_level, spec.input_scale);
         latent.check(&spec.model_bytes(), &self.keys.key, expected)?;
-        let total = trace.seconds() * 1e3;
-        let mut clock =
-            Clock { times: vec![Duration::ZERO; program.layers.len()], since: Instant::now(), layer: 0 };
-        let mut before = 0.0;
-        let mut on_begin = |at: ValueId| {
-            if interrupt.load(Ordering::Relaxed) {
-                return Err(RuntimeError::Interrupted);
-            }
-            let layer = program.layer_of[at.index()] as usize;
-            if layer != clock.layer {
-                before += trace.layers[clock.layer..layer].iter().map(|l| l.milliseconds).sum::<f64>();
-                clock.enter(layer);
-                progress(Progress { done: (before / total).min(1.0), layer: &program.layers[layer] });
-            }
-            Ok(())
-        };
-        let evaluation = &self.keys.evaluation;
-        let mut runner = Runner::new(
-            &self.circuit,
-            &self.encoded,
-            evaluation,
-            &latent.ciphertexts,
-            &mut on_begin,
-            on_layer,
-        )
-        .keeping_layers(keep_layers);
-        let outputs = walk(program, schedule, &mut runner)?;
-        let ciphertexts = outputs.into_iter().map(|v| runner.ciphertext(v)).collect::<Result<_, _>>()?;
-        drop(runner);
-        clock.enter(0);
-        let times = program.layers.iter().zip(&trace.layers).zip(clock.times).map(|((name, trace), time)| {
-            LayerTime { name: name.clone(), time, predicted_milliseconds: trace.milliseconds }
-        });
-        let times = times.collect();
-        let result =
-            EncryptedTensor { kind: Kind::Logits, model: latent.model, key: latent.key, ciphertexts };
-        Ok((result, times))
+        Ok(Runner::new(&self.circuit, &self.encoded, &self.keys.evaluation, &latent.ciphertexts))
     }
 }
 
-/// Time by layer.
-struct Clock {
-    times: Vec<Duration>,
-    since: Instant,
+/// Reports on a run and stops it.
+struct Watch<'a> {
+    runner: Runner<'a>,
+    progress: &'a mut dyn FnMut(Progress<'_>),
+    interrupt: &'a AtomicBool,
+    /// What was predicted, for each layer.
+    predicted: &'a [LayerTrace],
+    times: Vec<LayerTime>,
+    /// The layer at work, and since when; and what was counted by then.
     layer: usize,
+    since: (Instant, OperationCounts),
 }
 
-impl Clock {
+impl<'a> Watch<'a> {
+    fn new(
+        predicted: &'a [LayerTrace],
+        runner: Runner<'a>,
+        progress: &'a mut dyn FnMut(Progress<'_>),
+        interrupt: &'a AtomicBool,
+    ) -> Self {
+        let times = predicted.iter().map(|layer| LayerTime {
+            name: layer.name.clone(),
+            time: Duration::ZERO,
+            predicted_milliseconds: layer.milliseconds,
+            operations: OperationCounts::default(),
+        });
+        let since = (Instant::now(), OperationCounts::default());
+        Self { runner, progress, interrupt, predicted, times: times.collect(), layer: 0, since }
+    }
+
+    /// Notes what the layer at work took.
+    fn leave(&mut self) {
+        let now = (Instant::now(), self.runner.counts());
+        if let Some(layer) = self.times.get_mut(self.layer) {
+            layer.time += now.0 - self.since.0;
+            layer.operations += now.1 - self.since.1;
+        }
+        self.since = now;
+    }
+
     fn enter(&mut self, layer: usize) {
-        let now = Instant::now();
-        self.times[self.layer] += now - self.since;
-        (self.since, self.layer) = (now, layer);
+        self.leave();
+        self.layer = layer;
+        let milliseconds = |layers: &[LayerTrace]| layers.iter().map(|l| l.milliseconds).sum::<f64>();
+        let done = milliseconds(&self.predicted[..layer]) / milliseconds(self.predicted);
+        (self.progress)(Progress { done: done.min(1.0), layer: &self.predicted[layer].name });
+    }
+
+    fn finish(mut self) -> Vec<LayerTime> {
+        self.leave();
+        self.times
+    }
+}
+
+impl Interpreter for Watch<'_> {
+    type Value = Value;
+    type Error = RuntimeError;
+
+    fn execute(
+        &mut self,
+        step: &Step,
+        operands: Vec<Operand<'_, Value>>,
+    ) -> Result<Vec<Value>, RuntimeError> {
+        if self.interrupt.load(Ordering::Relaxed) {
+            return Err(RuntimeError::Interrupted);
+        }
+        if step.layer() != self.layer {
+            self.enter(step.layer());
+        }
+        self.runner.execute(step, operands)
     }
 }
 

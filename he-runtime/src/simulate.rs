@@ -5,16 +5,19 @@
 //! sees the noisy value, so that noise is carried on, amplified and correlated as in the real run. Magnitudes are
 //! those of the values at hand, not bounds. No key is needed, and none can be named here.
 
+use std::convert::Infallible;
+
 use ckks::{Complex64, Estimate, NoiseModel};
+use he_model::executable::{Map, Operation, Placement, Step};
 use he_model::interpret::clear::{ClearInterpreter, Slots};
-use he_model::interpret::{Interpreter, walk};
-use he_model::program::{PlainId, Program, Term, rounds};
-use he_model::schedule::Step;
-use he_model::{HeModel, ModelError, ValueId};
+use he_model::interpret::{Interpreter, Keeping, Operand};
+use he_model::program::Term;
+use he_model::{Executable, HeModel, ModelError, ValueId};
 use rand_core::Rng;
 
 use crate::RuntimeError;
 use crate::circuit::Circuit;
+use crate::reference::clear_layers;
 use crate::rounding::rounded;
 
 /// What a simulated run gives.
@@ -36,34 +39,25 @@ pub fn simulate(
     latents: &[impl AsRef<[f64]>],
     rng: &mut impl Rng,
 ) -> Result<Vec<Simulated>, RuntimeError> {
-    let program = &circuit.program;
     let batch = circuit.spec.batch(latents)?;
-    let mut keep = vec![None; program.instructions.len()];
-    program.results.iter().flat_map(|r| &r.values).for_each(|v| keep[v.index()] = Some(Slots::new()));
     let rounded = rounded(circuit)?;
-    let mut noisy = Noisy {
-        program: &rounded,
+    let noisy = Noisy {
+        executable: &rounded,
         model: NoiseModel::new(&circuit.parameters),
         clear: ClearInterpreter::new(&rounded, &batch).map_err(ModelError::from)?,
-        keep,
         rng,
     };
-    let outputs = match walk(&rounded, &circuit.schedule, &mut noisy) {
-        Ok(outputs) => outputs,
+    let (outputs, results) = match Keeping::walk(&rounded, noisy) {
+        Ok(values) => values,
         Err(never) => match never {},
     };
-    let logits = |film| program.output.unpack_film(&outputs, film);
-    let mut films: Vec<Simulated> =
-        (0..latents.len()).map(|film| Simulated { logits: logits(film), layers: vec![] }).collect();
-    for result in &program.results {
-        let slots: Vec<Slots> =
-            result.values.iter().map(|v| noisy.keep[v.index()].clone().unwrap_or_default()).collect();
-        for (film, simulated) in films.iter_mut().enumerate() {
-            let name = program.layers[result.layer as usize].clone();
-            simulated.layers.push((name, result.unpack_film(&slots, film)));
-        }
-    }
-    Ok(films)
+    let film = |film| {
+        let layers = rounded.results().iter().zip(&results).map(|(result, slots)| {
+            (rounded.layers()[result.layer as usize].clone(), result.unpack_film(slots, film))
+        });
+        Simulated { logits: rounded.output().unpack_film(&outputs, film), layers: layers.collect() }
+    };
+    Ok((0..latents.len()).map(film).collect())
 }
 
 /// Precision of one layer: clear against decrypted or simulated.
@@ -133,25 +127,16 @@ pub fn compare_layers(
     Ok(all)
 }
 
-/// The tensors of all nodes, by film.
-pub(crate) fn clear_layers(
-    model: &HeModel,
-    latents: &[impl AsRef<[f64]>],
-) -> Result<Vec<Vec<Vec<f64>>>, RuntimeError> {
-    let clear = |latent: &[f64]| model.graph.run_all(latent).map_err(|e| ModelError::from(e).into());
-    latents.iter().map(|latent| clear(latent.as_ref())).collect()
-}
-
+/// In the clear, with noise on top of what every operation makes.
 struct Noisy<'a, R> {
-    program: &'a Program,
+    executable: &'a Executable,
     model: NoiseModel,
     clear: ClearInterpreter<'a>,
-    keep: Vec<Option<Slots>>,
     rng: &'a mut R,
 }
 
 /// Root mean square of some slots.
-fn mean(slots: &[Complex64]) -> f64 {
+fn root_mean_square(slots: &[Complex64]) -> f64 {
     (slots.iter().map(Complex64::norm_sqr).sum::<f64>() / slots.len().max(1) as f64).sqrt()
 }
 
@@ -161,131 +146,77 @@ impl<R: Rng> Noisy<'_, R> {
         ((self.rng.next_u64() >> 11) + 1) as f64 / (1u64 << 53) as f64
     }
 
-    /// `slots` at a scale, with noise of `variance` a coefficient: complex Gaussians by the method of Box and Muller.
-    fn disturbed(&mut self, mut slots: Slots, step: &Step, variance: f64) -> Slots {
-        let estimate = Estimate { level: step.level, scale: step.scale, message: 0.0, variance };
+    /// `slots` with noise of `variance` a coefficient: complex Gaussians by the method of Box and Muller.
+    fn disturb(&mut self, slots: &mut Slots, at: Placement, variance: f64) {
+        let estimate = Estimate { level: at.level, scale: at.scale, message: 0.0, variance };
         let deviation = self.model.slot_error(estimate);
-        for slot in &mut slots {
+        for slot in slots {
             let radius = (-self.uniform().ln()).sqrt() * deviation;
             *slot += Complex64::from_polar(radius, std::f64::consts::TAU * self.uniform());
         }
-        slots
     }
 
-    fn plain(&self, id: PlainId) -> &[Complex64] {
-        &self.program.plaintexts[id.0 as usize].values
+    /// Variance a coefficient of the noise that a linear map adds: a giant step is a whole key switch; a baby step stays undivided,
+    /// and its noise is multiplied by the plaintext.
+    fn linear(&self, map: &Map, level: usize) -> f64 {
+        let mut giants: Vec<u32> = map.terms.iter().map(|t| t.giant).filter(|&g| g != 0).collect();
+        giants.sort_unstable();
+        giants.dedup();
+        let product = self.model.key_product(level, level);
+        let babies = map.terms.iter().filter(|t| t.baby != 0);
+        let factor = |t: &Term| map.scale * root_mean_square(self.executable.plaintext(t.plain));
+        giants.len() as f64 * self.model.key_switch(level, level)
+            + babies.map(|t| product * factor(t).powi(2)).sum::<f64>()
     }
-}
 
-/// The result of an infallible operation in the clear.
-fn clear(result: Result<Slots, std::convert::Infallible>) -> Slots {
-    match result {
-        Ok(slots) => slots,
-        Err(never) => match never {},
+    /// Variance a coefficient of the noise that a step adds to its results, at their scale.
+    fn variance(&self, step: &Step, result: usize, slots: &Slots) -> f64 {
+        let level = self.executable.level(step);
+        let at = |v: ValueId| self.executable.placement(v);
+        let key_switch = || self.model.key_switch(level, level);
+        match step.operation() {
+            Operation::Input(_) => {
+                let scale = self.executable.input_scale();
+                self.model.fresh_secret(level, scale, root_mean_square(slots)).variance
+            }
+            Operation::Linear { maps, .. } => self.linear(&maps[result], level),
+            Operation::SumMoved(terms) => {
+                terms.iter().filter(|(_, by)| !by.is_none()).count() as f64 * key_switch()
+            }
+            Operation::Move { by, .. } if !by.is_none() => key_switch(),
+            Operation::Relinearize { input, primes: 1.. } => {
+                // What the division leaves of the noise of the key switch.
+                let divided = step.results().map(|v| at(v).scale / at(*input).scale).product::<f64>();
+                key_switch() * divided.powi(2) + self.model.rounding()
+            }
+            Operation::Relinearize { .. } => key_switch(),
+            Operation::Divide { .. } | Operation::Rescale { .. } => self.model.rounding(),
+            Operation::Extend { .. }
+            | Operation::Mul(..)
+            | Operation::Square(_)
+            | Operation::Move { .. }
+            | Operation::DropLevel { .. }
+            | Operation::MulPlain { .. }
+            | Operation::MulScalar { .. }
+            | Operation::AddPlain { .. }
+            | Operation::Add(..)
+            | Operation::Sub(..) => 0.0,
+        }
     }
 }
 
 impl<R: Rng> Interpreter for Noisy<'_, R> {
     type Value = Slots;
-    type Error = std::convert::Infallible;
+    type Error = Infallible;
 
-    fn done(&mut self, at: ValueId, value: &mut Slots) -> Result<(), Self::Error> {
-        if let Some(kept) = &mut self.keep[at.index()] {
-            kept.clone_from(value);
-        }
-        Ok(())
-    }
-
-    fn input(&mut self, index: usize, step: &Step) -> Result<Slots, Self::Error> {
-        let slots = self.clear.input(index, step)?;
-        let fresh = self.model.fresh_secret(step.level, step.scale, mean(&slots));
-        Ok(self.disturbed(slots, step, fresh.variance))
-    }
-
-    fn linear(&mut self, inputs: &[&Slots], terms: &[Term], step: &Step) -> Result<Slots, Self::Error> {
-        let slots = clear(self.clear.linear(inputs, terms, step));
-        let switch = self.model.key_product(step.level, step.level);
-        let mut giants: Vec<u32> = terms.iter().map(|t| t.giant).filter(|&g| g != 0).collect();
-        giants.sort_unstable();
-        giants.dedup();
-        // A giant step is a whole key switch; a baby step stays undivided, and its noise is multiplied by the plaintext.
-        let mut variance = giants.len() as f64 * self.model.key_switch(step.level, step.level);
-        for term in terms {
-            if term.baby != 0 {
-                variance += switch * (step.plain_scale * mean(self.plain(term.plain))).powi(2);
+    fn execute(&mut self, step: &Step, operands: Vec<Operand<'_, Slots>>) -> Result<Vec<Slots>, Infallible> {
+        let mut made = self.clear.execute(step, operands)?;
+        for (result, (v, slots)) in step.results().zip(&mut made).enumerate() {
+            let variance = self.variance(step, result, slots);
+            if variance > 0.0 {
+                self.disturb(slots, self.executable.placement(v), variance);
             }
         }
-        Ok(self.disturbed(slots, step, variance + self.model.rounding()))
-    }
-
-    fn mul_plain(&mut self, a: &Slots, plain: PlainId, step: &Step) -> Result<Slots, Self::Error> {
-        Ok(clear(self.clear.mul_plain(a, plain, step)))
-    }
-
-    fn mul_scalar(&mut self, a: &Slots, value: f64, step: &Step) -> Result<Slots, Self::Error> {
-        Ok(clear(self.clear.mul_scalar(a, value, step)))
-    }
-
-    fn add_plain(&mut self, a: &Slots, plain: PlainId, step: &Step) -> Result<Slots, Self::Error> {
-        Ok(clear(self.clear.add_plain(a, plain, step)))
-    }
-
-    fn add(&mut self, a: &Slots, b: &Slots, step: &Step) -> Result<Slots, Self::Error> {
-        Ok(clear(self.clear.add(a, b, step)))
-    }
-
-    fn sub(&mut self, a: &Slots, b: &Slots, step: &Step) -> Result<Slots, Self::Error> {
-        Ok(clear(self.clear.sub(a, b, step)))
-    }
-
-    fn rotate(&mut self, a: &Slots, by: u32, step: &Step) -> Result<Slots, Self::Error> {
-        let slots = clear(self.clear.rotate(a, by, step));
-        let variance = if by == 0 { 0.0 } else { self.model.key_switch(step.level, step.level) };
-        Ok(self.disturbed(slots, step, variance))
-    }
-
-    fn sum_rotations(
-        &mut self,
-        a: &Slots,
-        sum: (u32, usize, usize),
-        step: &Step,
-    ) -> Result<Slots, Self::Error> {
-        let slots = clear(self.clear.sum_rotations(a, sum, step));
-        // The noise of a round is summed, from as many slots, by the rounds that follow.
-        let (mut variance, mut left) = (0.0, sum.1 as f64);
-        for round in rounds(sum.0, sum.1, sum.2) {
-            left /= (round.len() + 1) as f64;
-            variance += left * round.len() as f64 * self.model.key_switch(step.level, step.level);
-        }
-        Ok(self.disturbed(slots, step, variance + self.model.rounding()))
-    }
-
-    fn conjugate(&mut self, a: &Slots, by: u32, step: &Step) -> Result<Slots, Self::Error> {
-        let slots = clear(self.clear.conjugate(a, by, step));
-        let variance = self.model.key_switch(step.level, step.level);
-        Ok(self.disturbed(slots, step, variance))
-    }
-
-    fn mul(&mut self, a: &Slots, b: &Slots, step: &Step) -> Result<Slots, Self::Error> {
-        let slots = clear(self.clear.mul(a, b, step));
-        let variance = self.model.key_switch(step.level, step.level);
-        Ok(self.disturbed(slots, step, variance))
-    }
-
-    fn square(&mut self, a: &Slots, step: &Step) -> Result<Slots, Self::Error> {
-        let slots = clear(self.clear.square(a, step));
-        let variance = self.model.key_switch(step.level, step.level);
-        Ok(self.disturbed(slots, step, variance))
-    }
-
-    fn rescale(&mut self, a: &Slots, step: &Step) -> Result<Slots, Self::Error> {
-        let lower = Step { level: step.level - 1, ..*step };
-        let slots = a.clone();
-        let variance = self.model.rounding();
-        Ok(self.disturbed(slots, &lower, variance))
-    }
-
-    fn drop_level(&mut self, a: &Slots, _: usize) -> Result<Slots, Self::Error> {
-        Ok(a.clone())
+        Ok(made)
     }
 }

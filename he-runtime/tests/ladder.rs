@@ -63,7 +63,7 @@ fn run_under(model: &HeModel, seed: u64, secret: bool) -> f64 {
     };
     let (result, times) = server.run(&encrypted, &mut progress, &AtomicBool::new(false)).unwrap();
     let took = start.elapsed().as_secs_f64();
-    assert_eq!(times.len(), server.circuit().program.layers.len());
+    assert_eq!(times.len(), server.circuit().executable.layers().len());
     let got = decrypt(&spec, &keys.client, &result).unwrap();
     let want = model.graph.run(&latent).unwrap();
     let error = got.iter().zip(&want).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
@@ -222,7 +222,7 @@ fn errors(model: &HeModel, films: u64) -> (f64, f64) {
         let (result, _) = server.run(&encrypted, &mut |_| {}, &AtomicBool::new(false)).unwrap();
         let got = decrypt(&circuit.spec, &keys.client, &result).unwrap();
         let noisy = simulate(&circuit, &[&latent], &mut rng).unwrap().remove(0);
-        assert_eq!(noisy.layers.len(), circuit.program.results.len());
+        assert_eq!(noisy.layers.len(), circuit.executable.results().len());
         for ((want, got), noisy) in want.iter().zip(&got).zip(&noisy.logits) {
             measured += (want - got).powi(2);
             simulated += (want - noisy).powi(2);

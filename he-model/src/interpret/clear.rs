@@ -1,4 +1,4 @@
-//! The packed program in the clear: every ciphertext is the vector of its slots, in `f64`.
+//! The executable in the clear: every value is the vector of its slots, in `f64`, whatever its form on ciphertexts.
 //!
 //! This is the rung of the ladder between the graph's interpreter and ciphertexts: it makes exactly the
 //! rotations and products that ciphertexts would make, without noise.
@@ -7,41 +7,41 @@ use std::convert::Infallible;
 
 use num_complex::Complex64;
 
-use super::{Interpreter, walk};
-use crate::program::{PlainId, Program, Term, ValueId, rounds};
-use crate::schedule::{Chain, Schedule, Step, depth, schedule};
+use super::{Interpreter, Keeping, Operand, walk};
+use crate::executable::{Executable, Map, Move, Operation, Plain, Step};
+use crate::program::Program;
+use crate::schedule::{Chain, depth, schedule};
 use crate::{ModelError, Shape};
 
 /// A vector of slots.
 pub type Slots = Vec<Complex64>;
 
-/// Carries out a program on slots.
+/// Carries out operations on slots.
 pub struct ClearInterpreter<'a> {
-    program: &'a Program,
+    executable: &'a Executable,
     inputs: Vec<Slots>,
-    keep: Vec<Option<Slots>>,
 }
 
 impl<'a> ClearInterpreter<'a> {
-    /// An interpreter for `program` on the tensor of a film, or on those of a batch, one after the other; for walks with other schedules
-    /// or on top of this one.
+    /// An interpreter for `executable` on the tensor of a film, or on those of a batch, one after the other.
     ///
     /// # Errors
     /// A tensor of the wrong length.
-    pub fn new(program: &'a Program, tensor: &[f64]) -> Result<Self, crate::GraphError> {
-        let shape: Shape = program.input.shape();
+    pub fn new(executable: &'a Executable, tensor: &[f64]) -> Result<Self, crate::GraphError> {
+        let layout = executable.input();
+        let shape: Shape = layout.shape();
         let films = tensor.len() / shape.len();
-        if tensor.len() != films * shape.len() || !(1..=program.input.films()).contains(&films) {
+        if tensor.len() != films * shape.len() || !(1..=layout.films()).contains(&films) {
             return Err(crate::GraphError::InputLength { expected: shape.len(), got: tensor.len(), shape });
         }
-        Ok(Self { program, inputs: program.input.pack(tensor), keep: vec![None; program.instructions.len()] })
+        Ok(Self { executable, inputs: layout.pack(tensor) })
     }
 
     /// Runs `program` on a tensor and returns the output tensor, that of the first film in a batch.
     ///
     /// # Errors
     /// A tensor of the wrong length, or a program that cannot be scheduled.
-    pub fn run(program: &'a Program, tensor: &[f64]) -> Result<Vec<f64>, ModelError> {
+    pub fn run(program: &Program, tensor: &[f64]) -> Result<Vec<f64>, ModelError> {
         Ok(Self::run_layers(program, tensor)?.0)
     }
 
@@ -49,159 +49,130 @@ impl<'a> ClearInterpreter<'a> {
     ///
     /// # Errors
     /// A tensor of the wrong length, or a program that cannot be scheduled.
-    pub fn run_layers(program: &'a Program, tensor: &[f64]) -> Result<(Vec<f64>, Vec<Vec<f64>>), ModelError> {
-        let mut clear = Self::new(program, tensor)?;
-        let wanted = program.results.iter().flat_map(|r| &r.values);
-        wanted.for_each(|v| clear.keep[v.index()] = Some(vec![]));
-        let outputs = clear.outputs()?;
-        let layers = program.results.iter().map(|r| {
-            let slots: Vec<Slots> =
-                r.values.iter().map(|v| clear.keep[v.index()].clone().unwrap_or_default()).collect();
-            r.unpack(&slots)
-        });
-        let layers = layers.collect();
-        Ok((program.output.unpack(&outputs), layers))
+    pub fn run_layers(program: &Program, tensor: &[f64]) -> Result<(Vec<f64>, Vec<Vec<f64>>), ModelError> {
+        let executable = ideal(program)?;
+        let (outputs, results) =
+            infallible(Keeping::walk(&executable, ClearInterpreter::new(&executable, tensor)?));
+        let layers = executable.results().iter().zip(&results).map(|(layer, slots)| layer.unpack(slots));
+        Ok((executable.output().unpack(&outputs), layers.collect()))
     }
 
     /// Runs `program` on the tensors of a batch, one after the other, and returns the output tensor of each film.
     ///
     /// # Errors
     /// Tensors of the wrong length, or a program that cannot be scheduled.
-    pub fn run_batch(program: &'a Program, tensors: &[f64]) -> Result<Vec<Vec<f64>>, ModelError> {
-        let mut clear = Self::new(program, tensors)?;
-        let outputs = clear.outputs()?;
-        let films = tensors.len() / program.input.shape().len();
-        Ok((0..films).map(|film| program.output.unpack_film(&outputs, film)).collect())
+    pub fn run_batch(program: &Program, tensors: &[f64]) -> Result<Vec<Vec<f64>>, ModelError> {
+        Self::execute_batch(&ideal(program)?, tensors)
     }
 
-    fn outputs(&mut self) -> Result<Vec<Slots>, ModelError> {
-        let plan = ideal(self.program)?;
-        match walk(self.program, &plan, self) {
-            Ok(outputs) => Ok(outputs),
-            Err(never) => match never {},
-        }
+    /// As [`ClearInterpreter::run_batch`], for a program with levels and scales.
+    ///
+    /// # Errors
+    /// Tensors of the wrong length.
+    pub fn execute_batch(executable: &Executable, tensors: &[f64]) -> Result<Vec<Vec<f64>>, ModelError> {
+        let mut clear = ClearInterpreter::new(executable, tensors)?;
+        let outputs = infallible(walk(executable, &mut clear));
+        let films = tensors.len() / executable.input().shape().len();
+        Ok((0..films).map(|film| executable.output().unpack_film(&outputs, film)).collect())
     }
 
-    fn plain(&self, id: PlainId) -> &'a [Complex64] {
-        &self.program.plaintexts[id.0 as usize].values
-    }
-}
-
-/// A schedule with primes of exactly 2^30 and as many as needed.
-fn ideal(program: &Program) -> Result<Schedule, ModelError> {
-    let prime = 30f64.exp2();
-    schedule(program, &Chain { primes: vec![prime; depth(program) + 2], scale: prime, base_level: 1 })
-}
-
-/// `v` rotated to the left.
-#[must_use]
-pub fn rotated(v: &[Complex64], by: usize) -> Slots {
-    let mut r = Vec::with_capacity(v.len());
-    r.extend_from_slice(&v[by..]);
-    r.extend_from_slice(&v[..by]);
-    r
-}
-
-fn zip(a: &Slots, b: &Slots, f: impl Fn(Complex64, Complex64) -> Complex64) -> Result<Slots, Infallible> {
-    Ok(a.iter().zip(b).map(|(a, b)| f(*a, *b)).collect())
-}
-
-impl Interpreter for ClearInterpreter<'_> {
-    type Value = Slots;
-    type Error = Infallible;
-
-    fn done(&mut self, at: ValueId, value: &mut Slots) -> Result<(), Infallible> {
-        if let Some(kept) = &mut self.keep[at.index()] {
-            kept.clone_from(value);
-        }
-        Ok(())
-    }
-
-    fn input(&mut self, index: usize, _: &Step) -> Result<Slots, Infallible> {
-        Ok(self.inputs[index].clone())
-    }
-
-    fn linear(&mut self, inputs: &[&Slots], terms: &[Term], _: &Step) -> Result<Slots, Infallible> {
-        let slots = self.program.slots;
+    /// `sum over giants g of rotate_g(sum of plain * rotate_baby(input))`.
+    fn linear(&self, inputs: &[Operand<'_, Slots>], map: &Map) -> Slots {
+        let slots = self.executable.slots();
         let mut sum = vec![Complex64::ZERO; slots];
-        let mut giants: Vec<u32> = terms.iter().map(|t| t.giant).collect();
+        let mut giants: Vec<u32> = map.terms.iter().map(|t| t.giant).collect();
         giants.sort_unstable();
         giants.dedup();
         for giant in giants {
             let mut inner = vec![Complex64::ZERO; slots];
-            for term in terms.iter().filter(|t| t.giant == giant) {
-                let x = inputs[term.input as usize];
-                let plain = self.plain(term.plain);
+            for term in map.terms.iter().filter(|t| t.giant == giant) {
+                let x = &inputs[term.input as usize];
+                let plain = self.executable.plaintext(term.plain);
                 let (mut at, mask) = (term.baby as usize, plain.len() - 1);
                 for (i, v) in inner.iter_mut().enumerate() {
                     *v += plain[i & mask] * x[at];
                     at = if at + 1 == slots { 0 } else { at + 1 };
                 }
             }
-            sum.iter_mut().zip(rotated(&inner, giant as usize)).for_each(|(s, v)| *s += v);
+            add(&mut sum, &rotated(&inner, giant as usize));
         }
-        Ok(sum)
+        sum
     }
+}
 
-    fn mul_plain(&mut self, a: &Slots, plain: PlainId, _: &Step) -> Result<Slots, Infallible> {
-        let p = self.plain(plain);
-        Ok(a.iter().enumerate().map(|(i, a)| a * p[i & (p.len() - 1)]).collect())
+/// A program at levels with primes of exactly 2^30, as many as needed.
+fn ideal(program: &Program) -> Result<Executable, ModelError> {
+    let prime = 30f64.exp2();
+    let chain = Chain { primes: vec![prime; depth(program) + 2], scale: prime, base_level: 1 };
+    Executable::new(program, &schedule(program, &chain)?)
+}
+
+/// What cannot go wrong.
+fn infallible<T>(result: Result<T, Infallible>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(never) => match never {},
     }
+}
 
-    fn mul_scalar(&mut self, a: &Slots, value: f64, _: &Step) -> Result<Slots, Infallible> {
-        Ok(a.iter().map(|a| a * value).collect())
+/// `v` rotated to the left.
+fn rotated(v: &[Complex64], by: usize) -> Slots {
+    [&v[by..], &v[..by]].concat()
+}
+
+fn moved(v: &[Complex64], by: Move) -> Slots {
+    match by {
+        Move::Rotation(by) => rotated(v, by as usize),
+        Move::Conjugation(by) => rotated(v, by as usize).iter().map(Complex64::conj).collect(),
     }
+}
 
-    fn add_plain(&mut self, a: &Slots, plain: PlainId, _: &Step) -> Result<Slots, Infallible> {
-        let p = self.plain(plain);
-        Ok(a.iter().enumerate().map(|(i, a)| a + p[i & (p.len() - 1)]).collect())
-    }
+fn add(sum: &mut [Complex64], v: &[Complex64]) {
+    sum.iter_mut().zip(v).for_each(|(s, v)| *s += v);
+}
 
-    fn add(&mut self, a: &Slots, b: &Slots, _: &Step) -> Result<Slots, Infallible> {
-        zip(a, b, |a, b| a + b)
-    }
+impl Interpreter for ClearInterpreter<'_> {
+    type Value = Slots;
+    type Error = Infallible;
 
-    fn sub(&mut self, a: &Slots, b: &Slots, _: &Step) -> Result<Slots, Infallible> {
-        zip(a, b, |a, b| a - b)
-    }
-
-    fn rotate(&mut self, a: &Slots, by: u32, _: &Step) -> Result<Slots, Infallible> {
-        Ok(rotated(a, by as usize))
-    }
-
-    fn sum_rotations(
+    fn execute(
         &mut self,
-        a: &Slots,
-        (by, count, radix): (u32, usize, usize),
-        _: &Step,
-    ) -> Result<Slots, Infallible> {
-        let mut sum = a.clone();
-        for round in rounds(by, count, radix) {
-            let own = sum.clone();
-            for rotation in round {
-                sum.iter_mut().zip(rotated(&own, rotation as usize)).for_each(|(s, v)| *s += v);
+        step: &Step,
+        mut operands: Vec<Operand<'_, Slots>>,
+    ) -> Result<Vec<Slots>, Infallible> {
+        let repeated = |plain: &Plain, i: usize| {
+            let values = self.executable.plaintext(plain.id);
+            values[i & (values.len() - 1)]
+        };
+        let result = match step.operation() {
+            Operation::Linear { maps, .. } => {
+                return Ok(maps.iter().map(|map| self.linear(&operands, map)).collect());
             }
-        }
-        Ok(sum)
-    }
-
-    fn conjugate(&mut self, a: &Slots, by: u32, _: &Step) -> Result<Slots, Infallible> {
-        Ok(rotated(a, by as usize).iter().map(Complex64::conj).collect())
-    }
-
-    fn mul(&mut self, a: &Slots, b: &Slots, _: &Step) -> Result<Slots, Infallible> {
-        zip(a, b, |a, b| a * b)
-    }
-
-    fn square(&mut self, a: &Slots, _: &Step) -> Result<Slots, Infallible> {
-        zip(a, a, |a, b| a * b)
-    }
-
-    fn rescale(&mut self, a: &Slots, _: &Step) -> Result<Slots, Infallible> {
-        Ok(a.clone())
-    }
-
-    fn drop_level(&mut self, a: &Slots, _: usize) -> Result<Slots, Infallible> {
-        Ok(a.clone())
+            Operation::Input(index) => self.inputs[*index].clone(),
+            Operation::SumMoved(terms) => {
+                let mut moves = terms.iter().map(|(_, by)| *by).zip(&operands);
+                let mut sum = moves.next().map_or(vec![], |(by, first)| moved(first, by));
+                moves.for_each(|(by, value)| add(&mut sum, &moved(value, by)));
+                sum
+            }
+            Operation::Move { by, .. } => moved(&operands[0], *by),
+            Operation::Mul(..) => operands[0].iter().zip(&*operands[1]).map(|(a, b)| a * b).collect(),
+            Operation::Square(_) => operands[0].iter().map(|a| a * a).collect(),
+            Operation::Add(..) => operands[0].iter().zip(&*operands[1]).map(|(a, b)| a + b).collect(),
+            Operation::Sub(..) => operands[0].iter().zip(&*operands[1]).map(|(a, b)| a - b).collect(),
+            Operation::MulPlain { plain, .. } => {
+                operands[0].iter().enumerate().map(|(i, a)| a * repeated(plain, i)).collect()
+            }
+            Operation::AddPlain { plain, .. } => {
+                operands[0].iter().enumerate().map(|(i, a)| a + repeated(plain, i)).collect()
+            }
+            Operation::MulScalar { value, .. } => operands[0].iter().map(|a| a * value).collect(),
+            Operation::Extend { .. }
+            | Operation::Divide { .. }
+            | Operation::Relinearize { .. }
+            | Operation::Rescale { .. }
+            | Operation::DropLevel { .. } => operands.swap_remove(0).into_owned(),
+        };
+        Ok(vec![result])
     }
 }

@@ -13,13 +13,13 @@
 
 use std::collections::HashSet;
 
-use crate::program::{Instruction, PlainScale, Program, ValueId};
+use crate::program::{Instruction, PlainScale, ProgramLiteral, ValueId};
 
 /// Bits that masks at wide values have more; the weights have as many more.
 const WIDE_MASK_BITS: u32 = 7;
 
 /// Defers what can be deferred, and makes the values of the first `stages` residual stages wide.
-pub(super) fn defer_rescalings(program: Program, stages: usize) -> Program {
+pub(super) fn defer_rescalings(program: ProgramLiteral, stages: usize) -> ProgramLiteral {
     let families = Families::new(&program);
     if !families.deferred.contains(&true) {
         return program;
@@ -27,7 +27,7 @@ pub(super) fn defer_rescalings(program: Program, stages: usize) -> Program {
     let wide = families.wide(&program, stages);
     let leads = leads_to(&program, &wide);
     let deferred = families.deferred;
-    let Program { instructions, layer_of, .. } = program;
+    let ProgramLiteral { instructions, layer_of, .. } = program;
     let mut rewriter = Rewriter {
         instructions: Vec::with_capacity(instructions.len()),
         layer_of: Vec::with_capacity(instructions.len()),
@@ -53,7 +53,7 @@ pub(super) fn defer_rescalings(program: Program, stages: usize) -> Program {
         *value = names.pending.or(names.rescaled).expect("every value has a name");
     }
     let Rewriter { instructions, layer_of, .. } = rewriter;
-    Program { instructions, layer_of, outputs, results, ..program }
+    ProgramLiteral { instructions, layer_of, outputs, results, ..program }
 }
 
 /// A value's new numbers.
@@ -149,7 +149,7 @@ struct Families {
 }
 
 impl Families {
-    fn new(program: &Program) -> Self {
+    fn new(program: &ProgramLiteral) -> Self {
         let mut of: Vec<usize> = (0..program.instructions.len()).collect();
         for (v, instruction) in program.instructions.iter().enumerate() {
             if is_sum(instruction) {
@@ -172,7 +172,7 @@ impl Families {
 
     /// The values of the first `stages` families that wait, with a sum of two of them (a residual stage), made without gates. Linear maps
     /// that are no masks may read values that a mask reads too.
-    fn wide(&self, program: &Program, stages: usize) -> Vec<bool> {
+    fn wide(&self, program: &ProgramLiteral, stages: usize) -> Vec<bool> {
         let (mut summed, mut refused) = (vec![false; self.of.len()], vec![false; self.of.len()]);
         let masks = program.instructions.iter().filter(|i| is_mask(i));
         let masked: HashSet<ValueId> = masks.flat_map(Instruction::operands).collect();
@@ -209,7 +209,7 @@ fn is_mask(instruction: &Instruction) -> bool {
 
 /// For each mask, whether what the linear map behind it makes of the masked value, or its square, is a wide value: then there
 /// are bits for a more precise mask.
-fn leads_to(program: &Program, wide: &[bool]) -> Vec<bool> {
+fn leads_to(program: &ProgramLiteral, wide: &[bool]) -> Vec<bool> {
     // Backwards from those values to the linear maps that they were made by, and to the masks that those read.
     let mut leads = wide.to_vec();
     let mut masks = vec![false; wide.len()];

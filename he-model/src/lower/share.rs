@@ -1,16 +1,16 @@
 //! Linear maps of the same values, brought together.
 //!
 //! Maps that read the same values at one level and follow each other are carried out as one: each value is decomposed and rotated once (see
-//! [`crate::schedule::Schedule::groups`]). A linear map needs nothing but its inputs, so it can move up to behind the first map that
+//! [`crate::executable::Operation::Linear`]). A linear map needs nothing but its inputs, so it can move up to behind the first map that
 //! reads them: a convolution and the mean of its result that starts at the same copies meet there.
 
 use std::collections::{HashMap, HashSet};
 
-use crate::program::{Instruction, Program, ValueId};
+use crate::program::{Instruction, ProgramLiteral, ValueId};
 
 /// The program with every linear map moved behind the first one of the same inputs, to whose layer it then belongs: layers stay in
 /// order, and the time of the first one is that of both.
-pub(super) fn together(program: Program) -> Program {
+pub(super) fn together(program: ProgramLiteral) -> ProgramLiteral {
     let mut readers: HashMap<&[ValueId], Vec<usize>> = HashMap::new();
     for (v, instruction) in program.instructions.iter().enumerate() {
         if let Instruction::Linear { inputs, .. } = instruction {
@@ -44,5 +44,5 @@ pub(super) fn together(program: Program) -> Program {
     let outputs = program.outputs.iter().map(|o| names[o.index()]).collect();
     let mut results = program.results;
     results.iter_mut().flat_map(|r| &mut r.values).for_each(|v| *v = names[v.index()]);
-    Program { instructions, layer_of, outputs, results, ..program }
+    ProgramLiteral { instructions, layer_of, outputs, results, ..program }
 }
