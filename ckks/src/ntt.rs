@@ -9,60 +9,22 @@
 //! values are constant on runs of N/n positions of the large one. Periodic plaintexts live on that.
 
 #[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code, reason = "vectors by hand, over rows that lie apart in one block of memory")]
 mod blocked;
+mod factor;
 mod portable;
+mod transform;
 mod vectorised;
 
 use std::sync::OnceLock;
 
 use crate::arith::Modulus;
-use crate::kernels;
+use crate::kernels::isa;
 #[cfg(target_arch = "x86_64")]
-pub(crate) use blocked::{Blocked, Factorisation, Factors, LANES, ROW};
-pub(crate) use portable::Portable;
-pub(crate) use vectorised::Vectorised;
-
-/// Forward and inverse transform of one prime and one size, in place, on fully reduced residues.
-pub(crate) trait Transform: Send + Sync + std::fmt::Debug {
-    /// Coefficients to values.
-    fn forward(&self, values: &mut [u32]);
-    /// Values to coefficients, normalised.
-    fn inverse(&self, values: &mut [u32]);
-    /// Values to coefficients times the size, for callers that multiply by a constant next.
-    fn inverse_scaled(&self, values: &mut [u32]);
-    /// As [`Self::inverse_scaled`], with the result elsewhere.
-    fn inverse_scaled_into(&self, values: &[u32], out: &mut [u32]) {
-        out.copy_from_slice(values);
-        self.inverse_scaled(out);
-    }
-}
-
-/// A constant factor w with floor(w 2^32 / q).
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Factor {
-    pub(crate) w: u32,
-    pub(crate) quotient: u32,
-}
-
-impl Factor {
-    fn new(w: u32, m: Modulus) -> Self {
-        Self { w, quotient: ((u64::from(w) << 32) / u64::from(m.value())) as u32 }
-    }
-
-    /// w x mod q.
-    #[inline(always)]
-    fn mul(self, x: u32, m: Modulus) -> u32 {
-        let t = ((u64::from(self.quotient) * u64::from(x)) >> 32) as u32;
-        // The estimate of the quotient is at most one too small: r < 2q.
-        let r = self.w.wrapping_mul(x).wrapping_sub(t.wrapping_mul(m.value()));
-        r.min(r.wrapping_sub(m.value()))
-    }
-}
-
-/// The lowest `bits` bits of i in reverse order.
-fn reversed(i: usize, bits: u32) -> usize {
-    if bits == 0 { 0 } else { i.reverse_bits() >> (usize::BITS - bits) }
-}
+use blocked::Blocked;
+use portable::Portable;
+use transform::Transform;
+use vectorised::Vectorised;
 
 /// One prime of the chain: its arithmetic and its transforms, of size N and (made when first used) of every smaller size.
 #[derive(Debug)]
@@ -88,7 +50,7 @@ impl PrimeTable {
                     return Box::new(blocked);
                 }
                 match Vectorised::new(self.modulus, size) {
-                    Some(fast) if !kernels::portable_only() => Box::new(fast),
+                    Some(fast) if !isa::portable_only() => Box::new(fast),
                     _ => Box::new(Portable::new(self.modulus, size)),
                 }
             })
@@ -180,7 +142,7 @@ mod tests {
     #[cfg(target_arch = "x86_64")]
     #[test]
     fn the_blocked_transform_is_the_portable_one() {
-        if !kernels::transforms_blocked() {
+        if isa::isa() != isa::Isa::Avx2 {
             eprintln!("skipped: kernels do not use AVX2");
             return;
         }

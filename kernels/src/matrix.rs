@@ -44,6 +44,7 @@ pub(crate) fn product(
     }
     assert!(a.covers(m, k) && b.covers(k, n), "matrices fit into their slices");
     assert!((m - 1) * stride + n <= out.len() && (m == 1 || stride >= n), "the product fits into its slice");
+    #[allow(unsafe_code, reason = "the library's only entry point takes pointers")]
     // SAFETY: the assertions above bound every index that the three views reach; `out` is borrowed exclusively.
     unsafe {
         gemm::gemm(

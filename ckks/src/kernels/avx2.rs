@@ -4,8 +4,6 @@
 //! half as it is. Products of residues are below q^2 < q 2^30, so sixteen fit into a word, and twelve beside a reduced sum.
 //! The results are the same residues as those of the portable bodies.
 
-pub(crate) mod transform;
-
 use std::arch::x86_64::{
     __m256i, _mm_loadu_si128, _mm256_add_epi32, _mm256_add_epi64, _mm256_blend_epi32, _mm256_castsi128_si256,
     _mm256_loadu_si256, _mm256_min_epu32, _mm256_mul_epu32, _mm256_permute4x64_epi64,
@@ -13,7 +11,8 @@ use std::arch::x86_64::{
     _mm256_srli_epi64, _mm256_storeu_si256, _mm256_sub_epi32, _mm256_sub_epi64,
 };
 
-use super::{Factors, LANES, Target, Term, by_targets};
+use super::conversion::conversion;
+use super::{Factors, LANES, Term};
 use crate::arith::Modulus;
 use crate::galois::{Moves, Pattern, Permutation};
 
@@ -36,11 +35,12 @@ const NEXT_WEIGHTED: usize = 8;
 /// Products of an inner product that needs no reduction before the last: 4 q 2^30 = q 2^32.
 const FEW_PRODUCTS: usize = 4;
 /// Mask of the odd 32-bit lanes.
-const ODD: i32 = 0b1010_1010;
+pub(crate) const ODD: i32 = 0b1010_1010;
 
+/// Eight words.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn load(words: &[u32; WIDTH]) -> __m256i {
+pub(crate) fn load(words: &[u32; WIDTH]) -> __m256i {
     // SAFETY: the array has the 32 bytes that are read, and the load needs no alignment.
     unsafe { _mm256_loadu_si256(words.as_ptr().cast()) }
 }
@@ -69,6 +69,19 @@ fn vectors(row: &[u32], at: usize) -> &[[u32; WIDTH]; VECTORS] {
 /// A sum of products: of the even lanes, and of the odd ones.
 type Sum = [__m256i; 2];
 
+#[target_feature(enable = "avx2")]
+#[inline]
+fn zero() -> Sum {
+    [_mm256_setzero_si256(); 2]
+}
+
+/// A word in all lanes.
+#[target_feature(enable = "avx2")]
+#[inline]
+pub(crate) fn spread(word: u32) -> __m256i {
+    _mm256_set1_epi32(word as i32)
+}
+
 /// Constants of one prime in all lanes.
 #[derive(Clone, Copy)]
 struct Lanes {
@@ -81,11 +94,7 @@ impl Lanes {
     #[target_feature(enable = "avx2")]
     #[inline]
     fn new(m: Modulus) -> Self {
-        Self {
-            q: _mm256_set1_epi32(m.value() as i32),
-            inverse: _mm256_set1_epi32(m.inverse() as i32),
-            radix_squared: _mm256_set1_epi32(m.radix_squared() as i32),
-        }
+        Self { q: spread(m.value()), inverse: spread(m.inverse()), radix_squared: spread(m.radix_squared()) }
     }
 
     /// A sum below 4 q 2^32 to one below q 2^32.
@@ -154,10 +163,10 @@ fn inner_product_lanes(
     addend: Option<(&[u32], u32)>,
     lanes: Lanes,
 ) -> [__m256i; VECTORS] {
-    let mut sums = [[_mm256_setzero_si256(); 2]; VECTORS];
+    let mut sums = [zero(); VECTORS];
     let mut left = FIRST_PRODUCTS;
     if let Some((c, f)) = addend {
-        let f = _mm256_set1_epi32(f as i32);
+        let f = spread(f);
         for (sum, c) in sums.iter_mut().zip(vectors(c, at)) {
             *sum = multiply_add_one(*sum, load(c), f);
         }
@@ -210,10 +219,10 @@ pub(super) fn rotated_inner_products(
     let most = a.len() + usize::from(addends.iter().any(Option::is_some));
     let [u, v] = [u, v].map(|row| row.as_chunks_mut::<WIDTH>().0.as_chunks_mut::<RUN>().0);
     for at in 0..u.len() {
-        let mut sums = [[[_mm256_setzero_si256(); 2]; RUN]; 2];
+        let mut sums = [[zero(); RUN]; 2];
         for (sums, addend) in sums.iter_mut().zip(addends) {
             let Some((c, f)) = addend else { continue };
-            let f = _mm256_set1_epi32(f as i32);
+            let f = spread(f);
             for (sum, c) in sums.iter_mut().zip(pair(c, at)) {
                 *sum = multiply_add_one(*sum, load(c), f);
             }
@@ -272,7 +281,7 @@ pub(super) fn weighted_sums([u, v]: [&mut [u32]; 2], terms: &[Term<'_>], m: Modu
     let [twos, fours] = [1, 2].map(|k| load(&std::array::from_fn(|i| (i >> k) as u32)));
     let [us, vs] = [u, v].map(|row| row.as_chunks_mut::<WIDTH>().0.as_chunks_mut::<PAIR>().0);
     for (at, (u, v)) in us.iter_mut().zip(vs).enumerate() {
-        let mut sums = [[_mm256_setzero_si256(); 2]; 2 * PAIR];
+        let mut sums = [zero(); 2 * PAIR];
         let mut left = FIRST_WEIGHTED;
         for term in terms {
             if left == 0 {
@@ -294,7 +303,7 @@ pub(super) fn weighted_sums([u, v]: [&mut [u32]; 2], terms: &[Term<'_>], m: Modu
                     (f, f)
                 }
                 Factors::Runs(f, 3) => {
-                    let f = f.as_chunks::<PAIR>().0[at].map(|f| _mm256_set1_epi32(f as i32));
+                    let f = f.as_chunks::<PAIR>().0[at].map(|f| spread(f));
                     (f, f)
                 }
                 Factors::Runs(f, 0) | Factors::Each(f) => {
@@ -302,7 +311,7 @@ pub(super) fn weighted_sums([u, v]: [&mut [u32]; 2], terms: &[Term<'_>], m: Modu
                     (f, f.map(|f| _mm256_srli_epi64::<32>(f)))
                 }
                 Factors::Runs(f, log_run) => {
-                    let f = [_mm256_set1_epi32(f[(at * PAIR * WIDTH) >> log_run] as i32); PAIR];
+                    let f = [spread(f[(at * PAIR * WIDTH) >> log_run]); PAIR];
                     (f, f)
                 }
             };
@@ -332,52 +341,4 @@ fn pair(row: &[u32], at: usize) -> &[[u32; WIDTH]; PAIR] {
     &row.as_chunks::<WIDTH>().0.as_chunks::<PAIR>().0[at]
 }
 
-/// One block of a conversion, as [`super::convert_block`] has it.
-#[target_feature(enable = "avx2")]
-pub(super) fn convert_block(
-    out: &mut [&mut [u32]],
-    at: usize,
-    gathered: &[u32],
-    shape: (usize, usize),
-    targets: &[Target],
-) {
-    by_targets!(convert_targets(out, at, gathered, shape; targets));
-}
-
-#[target_feature(enable = "avx2")]
-#[inline]
-fn convert_targets<const T: usize>(
-    out: &mut [&mut [u32]],
-    at: usize,
-    gathered: &[u32],
-    (size, stride): (usize, usize),
-    targets: [&Target; T],
-) {
-    let lanes = targets.map(|t| Lanes::new(t.modulus));
-    let sources = gathered.len() / stride;
-    let vectors = gathered.as_chunks::<WIDTH>().0;
-    let step = stride / WIDTH;
-    for i in 0..size / WIDTH {
-        let mut sums = [[_mm256_setzero_si256(); 2]; T];
-        let (mut next, mut left) = (0, FIRST_PRODUCTS);
-        while next < sources {
-            let end = sources.min(next + left);
-            for j in next..end {
-                let y = load(&vectors[j * step + i]);
-                let y_odd = _mm256_srli_epi64::<32>(y);
-                for (sum, target) in sums.iter_mut().zip(targets) {
-                    let f = _mm256_set1_epi32(target.factors[j] as i32);
-                    sum[0] = _mm256_add_epi64(sum[0], _mm256_mul_epu32(y, f));
-                    sum[1] = _mm256_add_epi64(sum[1], _mm256_mul_epu32(y_odd, f));
-                }
-            }
-            for (sum, lanes) in sums.iter_mut().zip(lanes) {
-                *sum = lanes.lower(*sum);
-            }
-            (next, left) = (end, NEXT_PRODUCTS);
-        }
-        for ((out, sum), lanes) in out.iter_mut().zip(sums).zip(lanes) {
-            store(&mut out[at..at + size].as_chunks_mut::<WIDTH>().0[i], lanes.reduce(sum));
-        }
-    }
-}
+conversion!("avx2");

@@ -9,16 +9,14 @@ use std::arch::x86_64::{
     _mm512_sub_epi32, _mm512_sub_epi64,
 };
 
-use super::{Factors, LAZY_PRODUCTS, Target, Term, by_targets};
+use super::conversion::conversion;
+use super::terms::LAZY_PRODUCTS;
+use super::{Factors, Term};
 use crate::arith::Modulus;
 use crate::galois::{Moves, Permutation};
 
 /// Residues in a vector.
 const WIDTH: usize = Permutation::RUN;
-/// Sources of a conversion before the first reduction of a sum: 16 p 2^30 = 4 p 2^32.
-const FIRST_SOURCES: usize = 16;
-/// Sources between later reductions: the reduced sum, below p 2^32, and 12 p 2^30.
-const NEXT_SOURCES: usize = 12;
 /// Mask of the odd 32-bit lanes.
 const ODD: u16 = 0xaaaa;
 
@@ -45,6 +43,22 @@ fn store(words: &mut [u32; WIDTH], v: __m512i) {
     unsafe { _mm512_storeu_si512(words.as_mut_ptr().cast(), v) }
 }
 
+/// A sum of products: of the even lanes, and of the odd ones.
+type Sum = [__m512i; 2];
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn zero() -> Sum {
+    [_mm512_setzero_si512(); 2]
+}
+
+/// A word in all lanes.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn spread(word: u32) -> __m512i {
+    _mm512_set1_epi32(word as i32)
+}
+
 /// Constants of one prime in all lanes.
 #[derive(Clone, Copy)]
 struct Lanes {
@@ -67,17 +81,25 @@ impl Lanes {
         }
     }
 
-    /// s or s - limit, whichever is smaller as a word without sign.
+    /// A sum below 2 q 2^32 to one below q 2^32: s or s - q 2^32, whichever is smaller as a word without sign.
     #[target_feature(enable = "avx512f")]
     #[inline]
-    fn lower(s: __m512i, limit: __m512i) -> __m512i {
-        _mm512_min_epu64(s, _mm512_sub_epi64(s, limit))
+    fn lower_once(self, sum: Sum) -> Sum {
+        sum.map(|s| _mm512_min_epu64(s, _mm512_sub_epi64(s, self.limit)))
+    }
+
+    /// A sum below 4 q 2^32 to one below q 2^32.
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    fn lower(self, sum: Sum) -> Sum {
+        let double = _mm512_add_epi64(self.limit, self.limit);
+        self.lower_once(sum.map(|s| _mm512_min_epu64(s, _mm512_sub_epi64(s, double))))
     }
 
     /// The sixteen residues s 2^-32 of sums below q 2^32.
     #[target_feature(enable = "avx512f")]
     #[inline]
-    fn reduce(self, [even, odd]: [__m512i; 2]) -> __m512i {
+    fn reduce(self, [even, odd]: Sum) -> __m512i {
         let high = |s: __m512i| _mm512_mul_epu32(_mm512_mul_epu32(s, self.inverse), self.q);
         let pack = |e: __m512i, o: __m512i| _mm512_mask_blend_epi32(ODD, _mm512_srli_epi64::<32>(e), o);
         let t = _mm512_sub_epi32(pack(even, odd), pack(high(even), high(odd)));
@@ -96,13 +118,25 @@ impl Lanes {
     }
 }
 
-/// sum += a b, lane by lane.
+/// sum + a b, lane by lane.
 #[target_feature(enable = "avx512f")]
 #[inline]
-fn multiply_add(sum: &mut [__m512i; 2], a: __m512i, b: __m512i) {
+fn multiply_add(sum: Sum, a: __m512i, b: __m512i) -> Sum {
     let (a_odd, b_odd) = (_mm512_srli_epi64::<32>(a), _mm512_srli_epi64::<32>(b));
-    sum[0] = _mm512_add_epi64(sum[0], _mm512_mul_epu32(a, b));
-    sum[1] = _mm512_add_epi64(sum[1], _mm512_mul_epu32(a_odd, b_odd));
+    [
+        _mm512_add_epi64(sum[0], _mm512_mul_epu32(a, b)),
+        _mm512_add_epi64(sum[1], _mm512_mul_epu32(a_odd, b_odd)),
+    ]
+}
+
+/// sum + a f, lane by lane, with the same f in all lanes.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn multiply_add_one(sum: Sum, a: __m512i, f: __m512i) -> Sum {
+    [
+        _mm512_add_epi64(sum[0], _mm512_mul_epu32(a, f)),
+        _mm512_add_epi64(sum[1], _mm512_mul_epu32(_mm512_srli_epi64::<32>(a), f)),
+    ]
 }
 
 /// Vector `at` of an inner product and its addend.
@@ -115,18 +149,18 @@ fn inner_product_vector(
     addend: Option<(&[u32], u32)>,
     lanes: Lanes,
 ) -> __m512i {
-    let mut sum = [_mm512_setzero_si512(); 2];
+    let mut sum = zero();
     if let Some((c, f)) = addend {
-        multiply_add(&mut sum, load(&c.as_chunks::<WIDTH>().0[at]), _mm512_set1_epi32(f as i32));
+        sum = multiply_add_one(sum, load(&c.as_chunks::<WIDTH>().0[at]), spread(f));
     }
     for (j, (a, b)) in a.iter().zip(b).enumerate() {
         let (a, b) = (&a.as_chunks::<WIDTH>().0[at], &b.as_chunks::<WIDTH>().0[at]);
-        multiply_add(&mut sum, load(a), load(b));
+        sum = multiply_add(sum, load(a), load(b));
         if j % LAZY_PRODUCTS == LAZY_PRODUCTS - 1 {
-            sum = [Lanes::lower(sum[0], lanes.limit), Lanes::lower(sum[1], lanes.limit)];
+            sum = lanes.lower_once(sum);
         }
     }
-    lanes.reduce([Lanes::lower(sum[0], lanes.limit), Lanes::lower(sum[1], lanes.limit)])
+    lanes.reduce(lanes.lower_once(sum))
 }
 
 #[target_feature(enable = "avx512f")]
@@ -188,31 +222,25 @@ pub(super) fn weighted_sums(outs: [&mut [u32]; 2], terms: &[Term<'_>], m: Modulu
 fn weighted_sum(out: &mut [u32], half: usize, terms: &[Term<'_>], m: Modulus) {
     let lanes = Lanes::new(m);
     // For runs of 2^k < 16 positions: lane i takes value i >> k.
-    let mut spread = [[0; WIDTH]; 4];
-    for (k, spread) in spread.iter_mut().enumerate() {
-        for (i, s) in spread.iter_mut().enumerate() {
-            *s = (i >> k) as u32;
-        }
-    }
-    let spread = [load(&spread[0]), load(&spread[1]), load(&spread[2]), load(&spread[3])];
+    let sources = [0, 1, 2, 3].map(|k| load(&std::array::from_fn(|i| (i >> k) as u32)));
     for (at, out) in out.as_chunks_mut::<WIDTH>().0.iter_mut().enumerate() {
-        let mut sum = [_mm512_setzero_si512(); 2];
+        let mut sum = zero();
         for (j, term) in terms.iter().enumerate() {
             let a = load(&term.rows[half].as_chunks::<WIDTH>().0[at]);
             let f = match term.factors {
                 Factors::Runs(f, k @ 0..=3) => {
                     let values = &f[(at * WIDTH) >> k..][..WIDTH >> k];
-                    _mm512_permutexvar_epi32(spread[k as usize], load_some(values))
+                    _mm512_permutexvar_epi32(sources[k as usize], load_some(values))
                 }
-                Factors::Runs(f, log_run) => _mm512_set1_epi32(f[(at * WIDTH) >> log_run] as i32),
+                Factors::Runs(f, log_run) => spread(f[(at * WIDTH) >> log_run]),
                 Factors::Each(f) => load(&f.as_chunks::<WIDTH>().0[at]),
             };
-            multiply_add(&mut sum, a, f);
+            sum = multiply_add(sum, a, f);
             if j % LAZY_PRODUCTS == LAZY_PRODUCTS - 1 {
-                sum = [Lanes::lower(sum[0], lanes.limit), Lanes::lower(sum[1], lanes.limit)];
+                sum = lanes.lower_once(sum);
             }
         }
-        sum = [Lanes::lower(sum[0], lanes.limit), Lanes::lower(sum[1], lanes.limit)];
+        sum = lanes.lower_once(sum);
         store(out, lanes.to_montgomery(lanes.reduce(sum)));
     }
 }
@@ -226,56 +254,4 @@ pub(super) fn permute(out: &mut [u32], a: &[u32], permutation: &Permutation) {
     }
 }
 
-/// One block of a conversion, as [`super::convert_block`] has it.
-#[target_feature(enable = "avx512f")]
-pub(super) fn convert_block(
-    out: &mut [&mut [u32]],
-    at: usize,
-    gathered: &[u32],
-    shape: (usize, usize),
-    targets: &[Target],
-) {
-    by_targets!(convert_targets(out, at, gathered, shape; targets));
-}
-
-#[target_feature(enable = "avx512f")]
-#[inline]
-fn convert_targets<const T: usize>(
-    out: &mut [&mut [u32]],
-    at: usize,
-    gathered: &[u32],
-    (size, stride): (usize, usize),
-    targets: [&Target; T],
-) {
-    let lanes = targets.map(|t| Lanes::new(t.modulus));
-    let sources = gathered.len() / stride;
-    let vectors = gathered.as_chunks::<WIDTH>().0;
-    let step = stride / WIDTH;
-    for i in 0..size / WIDTH {
-        let mut sums = [[_mm512_setzero_si512(); 2]; T];
-        let (mut next, mut left) = (0, FIRST_SOURCES);
-        while next < sources {
-            let end = sources.min(next + left);
-            for j in next..end {
-                let y = load(&vectors[j * step + i]);
-                let y_odd = _mm512_srli_epi64::<32>(y);
-                for (sum, target) in sums.iter_mut().zip(targets) {
-                    let f = _mm512_set1_epi64(i64::from(target.factors[j]));
-                    sum[0] = _mm512_add_epi64(sum[0], _mm512_mul_epu32(y, f));
-                    sum[1] = _mm512_add_epi64(sum[1], _mm512_mul_epu32(y_odd, f));
-                }
-            }
-            // Below 4 p 2^32: two conditional subtractions bring it below p 2^32.
-            for (sum, lanes) in sums.iter_mut().zip(lanes) {
-                let double = _mm512_add_epi64(lanes.limit, lanes.limit);
-                for s in sum {
-                    *s = Lanes::lower(Lanes::lower(*s, double), lanes.limit);
-                }
-            }
-            (next, left) = (end, NEXT_SOURCES);
-        }
-        for ((out, sum), lanes) in out.iter_mut().zip(sums).zip(lanes) {
-            store(&mut out[at..at + size].as_chunks_mut::<WIDTH>().0[i], lanes.reduce(sum));
-        }
-    }
-}
+conversion!("avx512f");

@@ -2,7 +2,8 @@
 //!
 //! Source: Longa and Naehrig, Speeding up the Number Theoretic Transform (2016), algorithms 1 and 2.
 
-use super::{Factor, Transform, reversed};
+use super::factor::{Factor, reversed};
+use super::transform::Transform;
 use crate::arith::Modulus;
 use crate::primes;
 

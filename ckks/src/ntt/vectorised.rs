@@ -4,7 +4,7 @@
 
 use tfhe_ntt::prime32::Plan;
 
-use super::Transform;
+use super::transform::Transform;
 use crate::arith::Modulus;
 
 /// A plan of `tfhe-ntt` for a prime below 2^30.
