@@ -30,15 +30,6 @@ impl Ciphertext {
     pub fn bytes(&self) -> usize {
         self.c.iter().map(|c| 4 * c.data().len()).sum()
     }
-
-    /// States that the slots are `factor` times smaller than the scale says, at no cost: multiplies the scale, not the data.
-    ///
-    /// # Panics
-    /// If the factor is not a positive finite number.
-    pub fn reinterpret_scale(&mut self, factor: f64) {
-        assert!(factor.is_finite() && factor > 0.0, "scale factor {factor}");
-        self.scale *= factor;
-    }
 }
 
 /// A product before relinearisation: d0 + d1 s + d2 s^2. Products can be added up and relinearised once.

@@ -3,18 +3,24 @@
 //! Every operation states its effect on level and scale. Scales are tracked exactly, as floats: a product multiplies them, a rescale
 //! divides by the primes it drops, and a sum wants them equal.
 
+mod blocks;
 mod bootstrap;
 mod counts;
+mod diagonal;
 mod extended;
+mod levels;
 mod linear;
 mod matrix;
 mod polynomial;
 mod rotations;
+mod scalars;
+mod transform;
 
 pub use counts::OperationCounts;
+pub use diagonal::Diagonal;
 pub use extended::{ExtendedCiphertext, Move};
-pub use linear::{Diagonal, LinearTerm, LinearTransform};
 pub use matrix::{LinearMatrix, MatrixTerm};
+pub use transform::{LinearTerm, LinearTransform};
 
 use std::sync::Arc;
 
@@ -257,36 +263,6 @@ impl Evaluator {
         Ok(Ciphertext { c, scale })
     }
 
-    /// a v, for one number v rounded to a multiple of 1/`scale`. Scales multiply; with scale 1 an integer factor is free.
-    ///
-    /// # Errors
-    /// A number that is not finite or reaches 2^126 at this scale, or a scale that no longer fits the modulus.
-    pub fn mul_scalar(&self, a: &Ciphertext, v: f64, scale: f64) -> Result<Ciphertext> {
-        self.check("the ciphertext", &a.c[0])?;
-        let integer = integer(v, scale)?;
-        let scale = self.product_scale("mul_scalar", a.scale, scale, a.level())?;
-        self.counter.add(|counts| counts.plaintext_products += 1);
-        let mut product = Ciphertext { c: a.c.clone(), scale };
-        product.c.iter_mut().for_each(|c| c.scale_limbs(&self.parameters, |_, m| m.reduce_i128(integer)));
-        Ok(product)
-    }
-
-    /// a + v in every slot, for one real number v. Level and scale stay.
-    ///
-    /// # Errors
-    /// A number that is not finite or reaches 2^126 at the ciphertext's scale.
-    pub fn add_scalar(&self, a: &Ciphertext, v: f64) -> Result<Ciphertext> {
-        self.check("the ciphertext", &a.c[0])?;
-        let integer = integer(v, a.scale)?;
-        self.counter.add(|counts| counts.sums += 1);
-        let mut sum = a.clone();
-        sum.c[0].for_each_limb(&self.parameters, |_, m, limb| {
-            let v = m.reduce_i128(integer);
-            limb.iter_mut().for_each(|x| *x = m.add(*x, v));
-        });
-        Ok(sum)
-    }
-
     fn product_scale(&self, op: &'static str, a: f64, b: f64, level: usize) -> Result<f64> {
         self.parameters.check_scale(op, a * b, level)?;
         Ok(a * b)
@@ -366,57 +342,5 @@ impl Evaluator {
         let digits = self.decompose(&product.d[2], shape);
         let addends = [0, 1].map(|half| Addend::Raised(&product.d[half]));
         Ok(Ciphertext { c: self.switch(&digits, key, addends, primes, None), scale })
-    }
-
-    fn rescaled_scale(&self, scale: f64, level: usize, primes: usize) -> Result<f64> {
-        if primes > level {
-            return Err(Error::Level { op: "rescale", required: primes, available: level });
-        }
-        Ok((level + 1 - primes..=level).fold(scale, |s, i| s / f64::from(self.parameters.modulus(i))))
-    }
-
-    /// Divides by the last prime, rounding: one level down, the scale divided by that prime.
-    ///
-    /// # Errors
-    /// [`Error::Level`] at level 0.
-    pub fn rescale(&self, a: &Ciphertext) -> Result<Ciphertext> {
-        self.rescale_by(a, 1)
-    }
-
-    /// Divides by the last `primes` primes at once: as many levels down.
-    ///
-    /// # Errors
-    /// [`Error::Level`] if fewer levels are left.
-    pub fn rescale_by(&self, a: &Ciphertext, primes: usize) -> Result<Ciphertext> {
-        self.check("the ciphertext", &a.c[0])?;
-        let scale = self.rescaled_scale(a.scale, a.level(), primes)?;
-        self.counter.add(|counts| counts.divisions += 2);
-        let c = key_switch::mod_down(&self.parameters, a.c.each_ref(), primes);
-        Ok(Ciphertext { c, scale })
-    }
-
-    /// Discards limbs down to `level`. The scale stays.
-    ///
-    /// # Errors
-    /// [`Error::Level`] if the ciphertext is below that level.
-    pub fn drop_level(&self, a: &Ciphertext, level: usize) -> Result<Ciphertext> {
-        self.check("the ciphertext", &a.c[0])?;
-        if level > a.level() {
-            return Err(Error::Level { op: "drop_level", required: level, available: a.level() });
-        }
-        Ok(Ciphertext { c: [a.c[0].prefix(level + 1), a.c[1].prefix(level + 1)], scale: a.scale })
-    }
-}
-
-/// log2 of the greatest scalar at its scale: an `i128` holds it, and products of two levels of two 30-bit primes need 2^120.
-const SCALAR_LIMIT: u32 = 126;
-
-/// round(v scale), if it is finite and below 2^126.
-fn integer(v: f64, scale: f64) -> Result<i128> {
-    let scaled = (v * scale).round();
-    if scaled.abs() < f64::from(SCALAR_LIMIT).exp2() {
-        Ok(scaled as i128)
-    } else {
-        Err(Error::Value { index: 0, limit_log2: SCALAR_LIMIT })
     }
 }

@@ -14,7 +14,6 @@ use zeroize::Zeroizing;
 
 use crate::RuntimeError;
 use crate::circuit::ClientSpec;
-use crate::error::short;
 use crate::messages::{
     EncryptedTensor, Header, KeyIdentity, Kind, PublicKeyFile, ServerKeys, finish, named, read_file,
     write_file,
@@ -282,12 +281,6 @@ pub fn compare_layers(
         Ok(())
     })?;
     Ok(results)
-}
-
-/// Tells which key pair a message was made with, for messages to the user.
-#[must_use]
-pub fn describe_key(key: &KeyIdentity) -> String {
-    short(key)
 }
 
 #[cfg(test)]

@@ -6,256 +6,19 @@
 //! every giant step, and temporaries do not grow with the number of terms.
 //! Source: Bossuat, Mouchet, Troncoso-Pastoriza and Hubaux, Efficient bootstrapping for approximate homomorphic encryption (2021), section 4.
 
-use std::borrow::Cow;
-use std::sync::Arc;
-
 use rayon::prelude::*;
 
-use crate::buffer::{Buffer, LINE};
 use crate::ciphertext::Ciphertext;
 use crate::error::{Error, Result};
 use crate::evaluation_keys::{EvaluationKeys, GaloisKey};
+use crate::evaluator::blocks::{Blocks, block_size};
+use crate::evaluator::diagonal::{Diagonal, LimbValues};
+use crate::evaluator::transform::LinearTransform;
 use crate::evaluator::{Evaluator, ExtendedCiphertext};
-use crate::kernels::{self, Factors, Term};
+use crate::kernels::{self, Term};
 use crate::key_switch::{self, Addend, Decomposition};
-use crate::parameters::Parameters;
-use crate::plaintext::{PeriodicPlaintext, Plaintext};
 use crate::plan::KeyShape;
 use crate::poly::{Evaluation, Poly};
-
-/// Most positions of a limb that are multiplied and summed for all giant steps before the next.
-const BLOCK: usize = 2048;
-/// Bytes of rotated limbs that should stay in cache meanwhile.
-const BLOCK_BYTES: usize = 512 << 10;
-/// Fewest positions: keys are read in pieces of this size.
-const LEAST_BLOCK: usize = 256;
-
-/// The positions of one block of so many rotated inputs of `n` coefficients, a power of two.
-pub(super) fn block_size(rotated: usize, n: usize) -> usize {
-    let fitting = BLOCK_BYTES / (2 * size_of::<u32>() * rotated.max(1));
-    let power = (fitting + 1).next_power_of_two() / 2;
-    power.clamp(LEAST_BLOCK, BLOCK).min(n)
-}
-
-/// The plaintext of one term.
-#[derive(Clone, Debug)]
-pub enum Diagonal {
-    /// Slots of a short period: kilobytes, at any level.
-    Periodic(PeriodicPlaintext),
-    /// Any slots, encoded with [`crate::Encoder::encode_extended`] at the map's level or above, with the keys' special primes;
-    /// several maps may share it.
-    Dense(Arc<Plaintext>),
-}
-
-impl Diagonal {
-    /// The residues modulo prime i of a polynomial with `limbs` chain limbs.
-    pub(super) fn limb(&self, p: &Parameters, limbs: usize, i: usize) -> LimbValues<'_> {
-        match self {
-            Self::Periodic(plain) => LimbValues::Runs(plain.values(p, limbs, i)),
-            Self::Dense(plain) => {
-                let limb = if i < limbs { i } else { plain.poly.limbs() + i - limbs };
-                LimbValues::Each(plain.poly.limb(limb))
-            }
-        }
-    }
-
-    pub(super) fn scale(&self) -> f64 {
-        match self {
-            Self::Periodic(p) => p.scale(),
-            Self::Dense(p) => p.scale(),
-        }
-    }
-
-    /// Whether it needs no transform for a map at a level with so many special primes.
-    fn is_kept(&self, level: usize, special: usize) -> bool {
-        match self {
-            Self::Periodic(plain) => plain.is_kept(level, special),
-            Self::Dense(_) => true,
-        }
-    }
-
-    /// Bytes in memory.
-    pub fn bytes(&self) -> usize {
-        match self {
-            Self::Periodic(p) => p.bytes(),
-            Self::Dense(p) => p.bytes(),
-        }
-    }
-}
-
-/// One limb of a diagonal.
-pub(super) enum LimbValues<'a> {
-    /// One value for each run of positions.
-    Runs(Cow<'a, [u32]>),
-    /// All of them.
-    Each(&'a [u32]),
-}
-
-impl LimbValues<'_> {
-    /// The factors of the `block` positions from `at` on, of n.
-    pub(super) fn factors(&self, n: usize, at: usize, block: usize) -> Factors<'_> {
-        match self {
-            Self::Runs(values) => {
-                let run = n / values.len();
-                let log_run = run.trailing_zeros();
-                Factors::Runs(&values[at >> log_run..(at + block).div_ceil(run)], log_run)
-            }
-            Self::Each(values) => Factors::Each(&values[at..at + block]),
-        }
-    }
-}
-
-impl From<PeriodicPlaintext> for Diagonal {
-    fn from(p: PeriodicPlaintext) -> Self {
-        Self::Periodic(p)
-    }
-}
-
-impl From<Plaintext> for Diagonal {
-    fn from(p: Plaintext) -> Self {
-        Self::Dense(Arc::new(p))
-    }
-}
-
-impl From<Arc<Plaintext>> for Diagonal {
-    fn from(p: Arc<Plaintext>) -> Self {
-        Self::Dense(p)
-    }
-}
-
-/// One term: rotate the input by `baby`, multiply by the plaintext, rotate by `giant`, all to the left.
-#[derive(Clone, Debug)]
-pub struct LinearTerm {
-    /// Rotation after the product.
-    pub giant: i64,
-    /// Rotation before the product.
-    pub baby: i64,
-    /// Factor between the two.
-    pub plaintext: Diagonal,
-}
-
-/// A linear map of the slots, ready to be applied.
-#[derive(Clone, Debug)]
-pub struct LinearTransform {
-    scale: f64,
-    /// Ascending and distinct.
-    babies: Vec<i64>,
-    /// Ascending by rotation; each with the index of the baby step and the plaintext of its terms.
-    giants: Vec<(i64, Vec<(usize, Diagonal)>)>,
-    /// Giant steps are multiples of this one and are taken one after the other.
-    chain: Option<i64>,
-}
-
-impl LinearTransform {
-    /// Sorts the terms by giant and baby step.
-    ///
-    /// # Errors
-    /// [`Error::LinearMap`] if there are no terms, or their scales differ.
-    pub fn new(terms: Vec<LinearTerm>) -> Result<Self> {
-        let Some(first) = terms.first() else {
-            return Err(Error::LinearMap("no terms were given".into()));
-        };
-        let scale = first.plaintext.scale();
-        if let Some(other) = terms.iter().find(|t| t.plaintext.scale() != scale) {
-            let (a, b) = (scale.log2(), other.plaintext.scale().log2());
-            return Err(Error::LinearMap(format!(
-                "terms at scales 2^{a:.6} and 2^{b:.6}; encode all at one"
-            )));
-        }
-        let mut babies: Vec<i64> = terms.iter().map(|t| t.baby).collect();
-        babies.sort_unstable();
-        babies.dedup();
-        let mut giants: Vec<(i64, Vec<(usize, Diagonal)>)> = Vec::new();
-        for term in terms {
-            let at = giants.partition_point(|(g, _)| *g < term.giant);
-            if giants.get(at).is_none_or(|(g, _)| *g != term.giant) {
-                giants.insert(at, (term.giant, Vec::new()));
-            }
-            let baby = babies.partition_point(|&b| b < term.baby);
-            giants[at].1.push((baby, term.plaintext));
-        }
-        Ok(Self { scale, babies, giants, chain: None })
-    }
-
-    /// Takes the giant steps as a chain: with giants 0, g, 2 g .. the sum is u0 + rot_g(u1 + rot_g(u2 + ..)) (Horner). As many rotations,
-    /// one key instead of one for each giant step, and their noise adds up.
-    ///
-    /// # Errors
-    /// [`Error::LinearMap`] if `step` is not positive or a giant step is not a multiple of it.
-    pub fn chained(mut self, step: i64) -> Result<Self> {
-        if let Some((giant, _)) = self.giants.iter().find(|(g, _)| step <= 0 || *g < 0 || g % step != 0) {
-            return Err(Error::LinearMap(format!(
-                "giant step {giant} is not a multiple of the chain's {step}"
-            )));
-        }
-        self.chain = Some(step);
-        Ok(self)
-    }
-
-    /// Scale of the plaintexts.
-    pub fn scale(&self) -> f64 {
-        self.scale
-    }
-
-    /// Distinct rotations before the products.
-    pub fn babies(&self) -> &[i64] {
-        &self.babies
-    }
-
-    /// Distinct rotations after the products.
-    pub fn giants(&self) -> Vec<i64> {
-        self.giants.iter().map(|(g, _)| *g).collect()
-    }
-
-    /// All rotations that need a key.
-    pub fn rotations(&self) -> Vec<i64> {
-        let giants = match self.chain {
-            Some(step) if self.giants.iter().any(|(g, _)| *g != 0) => vec![step],
-            Some(_) => vec![],
-            None => self.giants(),
-        };
-        let mut all: Vec<i64> = self.babies.iter().copied().chain(giants).filter(|&k| k != 0).collect();
-        all.sort_unstable();
-        all.dedup();
-        all
-    }
-
-    /// Plaintext products.
-    pub fn terms(&self) -> usize {
-        self.giants.iter().map(|(_, terms)| terms.len()).sum()
-    }
-
-    /// Bytes of the plaintexts in memory.
-    pub fn bytes(&self) -> usize {
-        self.giants.iter().flat_map(|(_, terms)| terms).map(|(_, p)| p.bytes()).sum()
-    }
-}
-
-/// One block of positions of both halves of several rotated inputs, a line apart.
-pub(super) struct Blocks {
-    words: Buffer,
-    block: usize,
-}
-
-impl Blocks {
-    pub(super) fn new(inputs: usize, block: usize) -> Self {
-        Self { words: Buffer::scratch(2 * inputs * (block + LINE)), block }
-    }
-
-    /// Both halves of each input.
-    pub(super) fn pairs_mut(&mut self) -> impl Iterator<Item = [&mut [u32]; 2]> {
-        let (block, stride) = (self.block, self.block + LINE);
-        self.words.chunks_exact_mut(2 * stride).map(move |pair| {
-            let (first, second) = pair.split_at_mut(stride);
-            [&mut first[..block], &mut second[..block]]
-        })
-    }
-
-    /// One half of an input.
-    pub(super) fn row(&self, input: usize, half: usize) -> &[u32] {
-        &self.words[(2 * input + half) * (self.block + LINE)..][..self.block]
-    }
-}
 
 /// One giant step's sum, modulo Q_l P.
 pub(super) type Sums = [Poly<Evaluation>; 2];
@@ -302,7 +65,7 @@ impl Evaluator {
     ) -> Result<ExtendedCiphertext> {
         self.check("the ciphertext", &a.c[0])?;
         let level = a.level();
-        let scale = self.product_scale("linear_transform", a.scale, map.scale, level)?;
+        let scale = self.product_scale("linear_transform", a.scale, map.scale(), level)?;
         let shape = self.common_shape(&map.rotations(), level, keys)?;
         let shape = shape.unwrap_or_else(|| self.parameters.key_shape(level));
         for (_, diagonal) in map.giants.iter().flat_map(|(_, terms)| terms) {
@@ -436,7 +199,7 @@ impl Evaluator {
         primes: usize,
     ) -> Result<Ciphertext> {
         let (level, shape) = (a.level(), digits.shape);
-        let scale = self.product_scale("linear_transform", a.scale, map.scale, level)?;
+        let scale = self.product_scale("linear_transform", a.scale, map.scale(), level)?;
         for (_, diagonal) in map.giants.iter().flat_map(|(_, terms)| terms) {
             self.check_diagonal(diagonal, level, shape)?;
         }
@@ -560,26 +323,5 @@ impl Evaluator {
                 kernels::weighted_sums(sum.each_mut().map(|out| &mut out[at..at + block]), &terms, m);
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Blocks divide the ring, and the rotated inputs of one stay in cache until blocks are as short as they may be.
-    #[test]
-    fn blocks_fit_the_cache() {
-        for log_n in [11, 16, 17] {
-            let n = 1usize << log_n;
-            for rotated in 0..300 {
-                let block = block_size(rotated, n);
-                assert!(n.is_multiple_of(block) && (LEAST_BLOCK..=BLOCK).contains(&block), "{rotated}");
-                let bytes = 2 * size_of::<u32>() * rotated * block;
-                assert!(bytes <= BLOCK_BYTES || block == LEAST_BLOCK, "{rotated}: {bytes} bytes");
-            }
-        }
-        assert_eq!([1, 32, 33, 100].map(|rotated| block_size(rotated, 1 << 16)), [2048, 2048, 1024, 512]);
-        assert_eq!(block_size(1, 128), 128);
     }
 }

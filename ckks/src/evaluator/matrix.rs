@@ -10,7 +10,9 @@ use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 
-use super::linear::{Blocks, Diagonal, LimbValues, Sums, block_size};
+use super::blocks::{Blocks, block_size};
+use super::diagonal::{Diagonal, LimbValues};
+use super::linear::Sums;
 use crate::ciphertext::Ciphertext;
 use crate::error::{Error, Result};
 use crate::evaluation_keys::{EvaluationKeys, GaloisKey};
