@@ -85,7 +85,7 @@ const WITHOUT_BURN: &[&str] =
     &["ckks", "he-model", "he-runtime", "he-protocol", "he-server", "he-client", "datasets", "report"];
 
 /// Crates whose files still name each other in circles. This list only shrinks: a crate that is clean must leave it.
-const WITH_CIRCLES: &[&str] = &["ckks", "classifier", "datasets", "he-model"];
+const WITH_CIRCLES: &[&str] = &["classifier", "datasets", "he-model"];
 
 /// The platform that cargo builds for here.
 fn host() -> String {

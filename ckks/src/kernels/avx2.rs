@@ -11,7 +11,7 @@ use std::arch::x86_64::{
     _mm256_srli_epi64, _mm256_storeu_si256, _mm256_sub_epi32, _mm256_sub_epi64,
 };
 
-use super::conversion::conversion;
+use super::conversion::conversion_with;
 use super::{Factors, LANES, Term};
 use crate::arith::Modulus;
 use crate::galois::{Moves, Pattern, Permutation};
@@ -341,4 +341,4 @@ fn pair(row: &[u32], at: usize) -> &[[u32; WIDTH]; PAIR] {
     &row.as_chunks::<WIDTH>().0.as_chunks::<PAIR>().0[at]
 }
 
-conversion!("avx2");
+conversion_with!("avx2");

@@ -9,7 +9,7 @@ use std::arch::x86_64::{
     _mm512_sub_epi32, _mm512_sub_epi64,
 };
 
-use super::conversion::conversion;
+use super::conversion::conversion_with;
 use super::terms::LAZY_PRODUCTS;
 use super::{Factors, Term};
 use crate::arith::Modulus;
@@ -254,4 +254,4 @@ pub(super) fn permute(out: &mut [u32], a: &[u32], permutation: &Permutation) {
     }
 }
 
-conversion!("avx512f");
+conversion_with!("avx512f");

@@ -10,7 +10,7 @@ pub(super) const TARGETS: usize = 4;
 
 /// `convert_block` for a set of features, from what the module around it defines: `WIDTH`, `Lanes`, `load`, `store`, `zero`, `spread`
 /// and `multiply_add_one`.
-macro_rules! conversion {
+macro_rules! conversion_with {
     ($features:literal) => {
         /// One block of a conversion, as [`super::convert_block`] has it: the sums of a few targets at a time stay in registers.
         #[target_feature(enable = $features)]
@@ -21,8 +21,8 @@ macro_rules! conversion {
             shape: (usize, usize),
             targets: &[$crate::kernels::Target],
         ) {
-            use $crate::kernels::conversion::TARGETS;
-            for (out, targets) in out.chunks_mut(TARGETS).zip(targets.chunks(TARGETS)) {
+            let count = $crate::kernels::conversion::TARGETS;
+            for (out, targets) in out.chunks_mut(count).zip(targets.chunks(count)) {
                 match targets {
                     [a, b, c, d] => convert_targets(out, at, gathered, shape, [a, b, c, d]),
                     [a, b, c] => convert_targets(out, at, gathered, shape, [a, b, c]),
@@ -43,14 +43,13 @@ macro_rules! conversion {
             (size, stride): (usize, usize),
             targets: [&$crate::kernels::Target; T],
         ) {
-            use $crate::kernels::conversion::{FIRST_SOURCES, NEXT_SOURCES};
             let lanes = targets.map(|t| Lanes::new(t.modulus));
             let sources = gathered.len() / stride;
             let vectors = gathered.as_chunks::<WIDTH>().0;
             let step = stride / WIDTH;
             for i in 0..size / WIDTH {
                 let mut sums = [zero(); T];
-                let (mut next, mut left) = (0, FIRST_SOURCES);
+                let (mut next, mut left) = (0, $crate::kernels::conversion::FIRST_SOURCES);
                 while next < sources {
                     let end = sources.min(next + left);
                     for j in next..end {
@@ -62,7 +61,7 @@ macro_rules! conversion {
                     for (sum, lanes) in sums.iter_mut().zip(lanes) {
                         *sum = lanes.lower(*sum);
                     }
-                    (next, left) = (end, NEXT_SOURCES);
+                    (next, left) = (end, $crate::kernels::conversion::NEXT_SOURCES);
                 }
                 for ((out, sum), lanes) in out.iter_mut().zip(sums).zip(lanes) {
                     store(&mut out[at..at + size].as_chunks_mut::<WIDTH>().0[i], lanes.reduce(sum));
@@ -71,4 +70,4 @@ macro_rules! conversion {
         }
     };
 }
-pub(super) use conversion;
+pub(super) use conversion_with;
