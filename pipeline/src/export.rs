@@ -41,6 +41,7 @@ pub fn export_run(
 ) -> Result<(HeModel, String)> {
     let settings = settings::export(config)?;
     let trained = load_classifier(classifier, &Device::flex())?;
+    trained.check_labels(latents)?;
     let weights = Weights::read(classifier)?;
     let films = latents.indices(Split::Validation);
     let calibration = films.iter().take(settings.calibration_films).map(|&film| latents.latent(film));

@@ -8,23 +8,33 @@
 //! | `veilray.model` | JSON of the network's configuration (`VqganConfig`, `ClassifierConfig`) |
 //! | `veilray.run` | JSON of the whole run's configuration |
 //! | `veilray.extra` | JSON: label names, figures, or where training stood |
-//! | `veilray.digest` | blake3 of kind, model configuration and all tensors, as 64 hexadecimal digits |
+//! | `veilray.digest` | blake3 of kind, model configuration and all tensors, as 64 hexadecimal digits: which weights these are |
+//! | `veilray.contents` | blake3 of all of the above: label names and figures are those that were written |
+//! | `veilray.version` | 2; files of version 0.1.0 have neither version nor `contents`, and are read |
 //!
 //! A run folder holds two per network: `model.safetensors`, the weights of the best validation, and `last.safetensors`,
 //! which also has what an exact resume needs under names that begin with `optimizer`.
 
-use std::{collections::HashMap, fs, path::Path};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs,
+    path::Path,
+};
 
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::Value;
 
 use crate::{
     Result, TrainError,
-    state::{State, prefixed},
+    state::{State, not_finite, prefixed},
 };
 
 /// The most bytes of a checkpoint that are read: the full-size VQGAN with optimizer state has about 1 GB.
 const MAX_FILE_BYTES: u64 = 16 << 30;
+/// The version that is written.
+const VERSION: &str = "2";
+/// The key of the digest of all metadata.
+const CONTENTS: &str = "veilray.contents";
 
 /// Which network a checkpoint holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,13 +92,15 @@ impl Checkpoint {
     /// The file cannot be written; what was there before is untouched.
     pub fn save(&self, path: &Path) -> Result<String> {
         let digest = self.digest();
-        let metadata = HashMap::from([
+        let mut metadata = HashMap::from([
+            ("veilray.version".to_owned(), VERSION.to_owned()),
             ("veilray.kind".to_owned(), self.kind.name().to_owned()),
             ("veilray.model".to_owned(), self.model.to_string()),
             ("veilray.run".to_owned(), self.run.to_string()),
             ("veilray.extra".to_owned(), self.extra.to_string()),
             ("veilray.digest".to_owned(), digest.clone()),
         ]);
+        metadata.insert(CONTENTS.to_owned(), contents(&metadata));
         let bytes = self
             .tensors
             .iter()
@@ -144,6 +156,7 @@ impl Checkpoint {
             let problem = format!("expected a {}, found a {found}", kind.name());
             return Err(refusal(path, problem, "give the checkpoint of the other network"));
         }
+        check_contents(&metadata).map_err(|problem| refusal(path, problem, &again))?;
         let json = |key: &str| {
             serde_json::from_str::<Value>(entry(key)?)
                 .map_err(|e| refusal(path, format!("{key:?} in its metadata is damaged ({e})"), &again))
@@ -165,6 +178,14 @@ impl Checkpoint {
         if checkpoint.digest() != digest {
             return Err(refusal(path, "its contents do not match its digest: it was altered".into(), &again));
         }
+        if let Some((name, value)) = not_finite(&checkpoint.tensors) {
+            let problem = format!("tensor {name:?} holds {value}: the training that made it went wrong");
+            return Err(refusal(
+                path,
+                problem,
+                "remove it and train again with a lower learning rate or clip_norm",
+            ));
+        }
         Ok(checkpoint)
     }
 
@@ -180,6 +201,29 @@ impl Checkpoint {
     /// Adds tensors under a prefix.
     pub fn add_part(&mut self, prefix: &str, part: State) {
         self.tensors.extend(prefixed(prefix, part));
+    }
+}
+
+/// A digest of all metadata but itself. Each part is told by its length, so that none runs into the next.
+fn contents(metadata: &HashMap<String, String>) -> String {
+    let sorted = metadata.iter().filter(|(key, _)| *key != CONTENTS).collect::<BTreeMap<_, _>>();
+    let mut hasher = blake3::Hasher::new();
+    for text in sorted.into_iter().flat_map(|(key, value)| [key, value]) {
+        hasher.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
+    }
+    hasher.finalize().to_hex().to_string()
+}
+
+/// Refuses metadata of another version or that was altered.
+fn check_contents(metadata: &HashMap<String, String>) -> std::result::Result<(), String> {
+    let found = metadata.get(CONTENTS);
+    match metadata.get("veilray.version").map(String::as_str) {
+        None if found.is_none() => Ok(()),
+        Some(VERSION) if found == Some(&contents(metadata)) => Ok(()),
+        Some(version) if version != VERSION => {
+            Err(format!("it has version {version}, and this program reads version {VERSION} and older ones"))
+        }
+        _ => Err("its metadata does not match its digest: it was altered".to_owned()),
     }
 }
 
@@ -233,5 +277,50 @@ mod tests {
         *altered.last_mut().unwrap() ^= 1;
         fs::write(&path, &altered).unwrap();
         assert!(refused(Kind::Vqgan).contains("altered"));
+    }
+
+    /// Exchanges texts of one length in the header of a file.
+    fn replace(path: &Path, from: &str, to: &str) {
+        let mut bytes = fs::read(path).unwrap();
+        let at = bytes.windows(from.len()).position(|window| window == from.as_bytes()).unwrap();
+        bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
+        fs::write(path, bytes).unwrap();
+    }
+
+    /// The tensors are as they were: only what they mean is another.
+    #[test]
+    fn swapped_names_and_other_versions_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        let extra = serde_json::json!({ "label_names": ["Effusion", "Fracture"] });
+        let named = Checkpoint { extra, ..checkpoint() };
+        named.save(&path).unwrap();
+        assert_eq!(Checkpoint::load(&path, Kind::Vqgan).unwrap().extra, named.extra);
+        let refused = || Checkpoint::load(&path, Kind::Vqgan).unwrap_err().to_string();
+        for (from, to) in [("Effusion", "Fracture"), ("veilray.contents", "veilray.contentz")] {
+            named.save(&path).unwrap();
+            replace(&path, from, to);
+            assert!(refused().contains("was altered"), "{from}: {}", refused());
+        }
+        // Without a version it would be one of version 0.1.0, which has no digest of its metadata.
+        named.save(&path).unwrap();
+        replace(&path, "veilray.version", "veilray.versiom");
+        assert!(refused().contains("was altered"), "{}", refused());
+        named.save(&path).unwrap();
+        replace(&path, "\"veilray.version\":\"2\"", "\"veilray.version\":\"3\"");
+        assert!(refused().contains("version 3"), "{}", refused());
+    }
+
+    #[test]
+    fn weights_that_are_no_numbers_are_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        for value in [f32::NAN, f32::INFINITY] {
+            let mut broken = checkpoint();
+            broken.tensors.get_mut("a.weight").unwrap().1[2] = value;
+            broken.save(&path).unwrap();
+            let text = Checkpoint::load(&path, Kind::Vqgan).unwrap_err().to_string();
+            assert!(text.contains("\"a.weight\" holds") && text.contains("train again"), "{text}");
+        }
     }
 }

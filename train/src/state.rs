@@ -14,6 +14,13 @@ use burn_store::{BurnToPyTorchAdapter, ModuleSnapshot, PyTorchToBurnAdapter, bri
 /// Named f32 tensors: shape and values.
 pub type State = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 
+/// The first value that is no number or infinite, and the name of its tensor.
+pub(crate) fn not_finite(state: &State) -> Option<(&str, f32)> {
+    state.iter().find_map(|(name, (_, values))| {
+        values.iter().find(|value| !value.is_finite()).map(|&value| (name.as_str(), value))
+    })
+}
+
 /// The same tensors under names that begin with `prefix`.
 pub(crate) fn prefixed(prefix: &str, state: State) -> impl Iterator<Item = (String, (Vec<usize>, Vec<f32>))> {
     state.into_iter().map(move |(name, tensor)| (format!("{prefix}{name}"), tensor))

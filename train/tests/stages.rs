@@ -512,7 +512,7 @@ fn a_loss_that_is_no_number_stops_the_run_and_names_the_step() {
     assert!(films.len() == 4 && films.iter().all(|film| record.contains(&format!("\"{film}\""))), "{record}");
 }
 
-/// Weights or films that are no numbers: the layer where they first show, and the films of the batch, are named.
+/// Weights or films that overflow: the layer where that first shows, and the films of the batch, are named.
 #[test]
 fn what_is_no_number_is_named_with_its_layer_and_films() {
     let folder = tempfile::tempdir().unwrap();
@@ -525,11 +525,11 @@ fn what_is_no_number_is_named_with_its_layer_and_films() {
     let whole = Checkpoint::load(&last, Kind::Vqgan).unwrap();
     for spoiled in [
         "decoder.mid.block_2.conv2.weight",
-        "encoder.down.1.block.0.norm2.bias",
+        "encoder.down.1.block.0.norm2.weight",
         "discriminator.main.0.weight",
     ] {
         let mut checkpoint = whole.clone();
-        checkpoint.tensors.get_mut(spoiled).unwrap().1[0] = f32::NAN;
+        checkpoint.tensors.get_mut(spoiled).unwrap().1.fill(f32::MAX);
         checkpoint.save(&last).unwrap();
         let stopped = train_vqgan(&config, &session).unwrap_err();
         let TrainError::NotFinite { step: 7, place, films, .. } = &stopped else { panic!("{stopped}") };

@@ -21,9 +21,13 @@ pub fn mean_squared_error(a: &[f32], b: &[f32]) -> f64 {
     sum / a.len().max(1) as f64
 }
 
-/// Peak signal-to-noise ratio in dB for pixels in `[0, 1]`: `-10 log10(mse)`, at most 100.
+/// Peak signal-to-noise ratio in dB for pixels in `[0, 1]`: `-10 log10(mse)`, at most 100; `NaN` for an error that is no number.
 #[must_use]
 pub fn psnr(mean_squared_error: f64) -> f64 {
+    // `f64::max` would pass over a NaN.
+    if mean_squared_error.is_nan() {
+        return f64::NAN;
+    }
     (-10.0 * mean_squared_error.max(1e-10).log10()).min(100.0)
 }
 
@@ -91,6 +95,8 @@ mod tests {
         let a = (0..256).map(|i| (i % 16) as f32 / 16.0).collect::<Vec<_>>();
         let b = a.iter().map(|v| v + 0.1).collect::<Vec<_>>();
         assert!((psnr(mean_squared_error(&a, &b)) - 20.0).abs() < 1e-4);
+        assert!(psnr(f64::NAN).is_nan(), "what is no number is not perfect");
+        assert_eq!((psnr(0.0), psnr(f64::INFINITY)), (100.0, f64::NEG_INFINITY));
         assert!((ssim(&a, &a, 16, 16) - 1.0).abs() < 1e-12);
         let shifted = ssim(&a, &b, 16, 16);
         assert!(shifted < 1.0 && shifted > 0.5, "{shifted}");

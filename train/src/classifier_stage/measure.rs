@@ -33,6 +33,25 @@ pub struct LoadedClassifier {
     pub digest: String,
 }
 
+impl LoadedClassifier {
+    /// Checks that its logits stand for the labels of these latents, in their order.
+    ///
+    /// # Errors
+    ///
+    /// They do not.
+    pub fn check_labels(&self, latents: &LatentSet) -> Result<()> {
+        if self.label_names == latents.label_names {
+            return Ok(());
+        }
+        Err(TrainError::Mismatch {
+            what: "labels",
+            expected: format!("{:?}, as the classifier was trained", self.label_names),
+            found: format!("{:?}", latents.label_names),
+            advice: "use the data set of this run, or train the classifier again".into(),
+        })
+    }
+}
+
 /// The largest pre-activation of one layer on films.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LayerRange {
@@ -105,14 +124,7 @@ pub fn evaluate(classifier: &LoadedClassifier, latents: &LatentSet, split: Split
             advice: "check data.limits and the data set's own lists",
         });
     }
-    if classifier.label_names != latents.label_names {
-        return Err(TrainError::Mismatch {
-            what: "labels",
-            expected: format!("{:?}, as the classifier was trained", classifier.label_names),
-            found: format!("{:?}", latents.label_names),
-            advice: "use the data set of this run, or train the classifier again".into(),
-        });
-    }
+    classifier.check_labels(latents)?;
     let scores = logits(&classifier.net, &classifier.config, latents, &indices)?;
     metrics_of(latents, &indices, &scores)
 }

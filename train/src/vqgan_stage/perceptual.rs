@@ -3,7 +3,13 @@
 use burn::tensor::{Device, Tensor};
 use vqgan::perceptual::Perceptual;
 
-use crate::{Result, checkpoint::refusal, config::PerceptualTraining, import::read_tensors, state::State};
+use crate::{
+    Result,
+    checkpoint::refusal,
+    config::PerceptualTraining,
+    import::read_tensors,
+    state::{State, not_finite},
+};
 
 const ADVICE: &str =
     "give VGG16 and the lin layers of LPIPS as one safetensors file (docs/training.md says how to make it)";
@@ -23,6 +29,9 @@ impl Loaded {
     pub fn read(settings: &PerceptualTraining, device: &Device) -> Result<Self> {
         let path = &settings.weights;
         let weights = read_tensors(path, MAX_FILE_BYTES, ADVICE)?;
+        if let Some((name, value)) = not_finite(&weights) {
+            return Err(refusal(path, format!("tensor {name:?} holds {value}"), ADVICE));
+        }
         let distance =
             Perceptual::new(&weights, device).map_err(|error| refusal(path, error.to_string(), ADVICE))?;
         Ok(Self { distance, weight: settings.weight, digest: digest(&weights) })
