@@ -19,13 +19,12 @@
 //!   computes the weights of an uninterrupted one, bit for bit on the CPU.
 //! - A step is the same on any number of devices: its batches are shared out, and their gradients added up in order.
 //! - Weights are kept by validation films; test films are looked at by [`evaluate`] alone.
-//! - A file is whole or absent ([`files`]); a checkpoint says what it is and is checked when read ([`checkpoint`]).
+//! - A file is whole or absent ([`durable`]); a checkpoint says what it is and is checked when read ([`checkpoint`]).
 
 pub mod average;
 pub mod checkpoint;
 pub mod config;
 pub mod devices;
-pub mod files;
 pub mod films;
 pub mod history;
 pub mod import;

@@ -84,6 +84,41 @@ fn a_film_without_numbers_is_named_at_the_end() {
     assert_eq!(history.lines().count(), 1 + 3, "every epoch was gone through:\n{history}");
 }
 
+/// Without a label that has both positives and negatives no epoch has an AUROC: the lowest loss chooses, and the listener is
+/// told.
+#[test]
+fn without_any_auroc_the_lowest_loss_is_kept() {
+    #[derive(Default)]
+    struct Heard(std::sync::Mutex<String>);
+    impl train::Progress for Heard {
+        fn finish(&self, summary: &str) {
+            self.0.lock().unwrap().push_str(summary);
+        }
+    }
+    let config = tiny(&["classifier.train.epochs=6", "classifier.train.learning_rate=0.05"]);
+    let folder = tempfile::tempdir().unwrap();
+    let heard = Heard::default();
+    let session = Session::new(folder.path(), &heard, Arc::default());
+    train_vqgan(&config, &session).unwrap();
+    let mut latents = encode_latents(&config, &session).unwrap();
+    for film in latents.indices(Split::Validation) {
+        latents.labels[film].fill(Some(false));
+    }
+    let report = train_classifier(&config, &latents, &session).unwrap();
+    assert_eq!(report.validation.macro_.auroc, None);
+    let rows = fs::read_to_string(folder.path().join("classifier/metrics.json")).unwrap();
+    let history = train::history::History { rows: serde_json::from_str(&rows).unwrap() };
+    let losses = history.column("validation/loss");
+    let lowest = losses.iter().min_by(|a, b| a.1.total_cmp(&b.1)).unwrap();
+    let per_epoch = losses[0].0;
+    assert_eq!((losses.len(), report.best_epoch), (6, lowest.0 / per_epoch), "{losses:?}");
+    let heard = heard.0.lock().unwrap();
+    assert!(
+        heard.contains("undefined in every epoch") && heard.contains("lowest validation loss"),
+        "{heard}"
+    );
+}
+
 #[test]
 fn training_reduces_the_loss_and_leaves_a_complete_run_folder() {
     let config =
