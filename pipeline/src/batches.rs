@@ -8,12 +8,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail, ensure};
 use he_runtime::ClientSpec;
 use he_runtime::messages::KeyIdentity;
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Explain as _, Result};
 use crate::files::{ciphertext_file, film_name};
+use crate::{refuse, require};
 
 const FORMAT: &str = "veilray-batch";
 const VERSION: u32 = 1;
@@ -62,7 +63,7 @@ impl Batch {
         let mut names = BTreeSet::new();
         for film in films {
             let file = ciphertext_file(Path::new(""), film);
-            ensure!(names.insert(file), "two films are called {film}: rename one, or encrypt it on its own");
+            require!(names.insert(file), "two films are called {film}: rename one, or encrypt it on its own");
         }
         let batch = |(index, films): (usize, &[String])| -> Result<Self> {
             let films = films.to_vec();
@@ -96,7 +97,7 @@ impl Batch {
         let Some(list) = &self.list else { return Ok(()) };
         let file = list_file(folder, &self.name);
         he_protocol::files::write_private(&file, &serde_json::to_vec_pretty(list)?)
-            .with_context(|| format!("cannot write {}", file.display()))
+            .explain(|| format!("cannot write {}", file.display()))
     }
 
     /// The batch that the ciphertext or result `file` holds, by the list of its name in `lists`.
@@ -109,7 +110,7 @@ impl Batch {
             return Ok(Self { films: vec![name.clone()], name, list: None });
         }
         let Some(lists) = lists else {
-            bail!(
+            refuse!(
                 "{} holds up to {} films, and nothing says which: name the folder of the lists that `encrypt` wrote with --lists DIR",
                 file.display(),
                 spec.films()
@@ -131,42 +132,41 @@ impl Batch {
         lists.sort();
         let load = |file: &PathBuf| {
             let batch = Self::load(spec, key, file);
-            batch.with_context(|| format!("{} holds what does not belong here", folder.display()))
+            batch.explain(|| format!("{} holds what does not belong here", folder.display()))
         };
         lists.iter().map(load).collect()
     }
 
     fn load(spec: &ClientSpec, key: &KeyIdentity, file: &Path) -> Result<Self> {
         let shown = file.display();
-        let bytes = he_protocol::files::read(file, MAX_LIST).with_context(|| {
-            format!("cannot read {shown}, the list of a batch that `veilray encrypt` writes")
-        })?;
+        let bytes = he_protocol::files::read(file, MAX_LIST)
+            .explain(|| format!("cannot read {shown}, the list of a batch that `veilray encrypt` writes"))?;
         let list: List = serde_json::from_slice(&bytes)
-            .with_context(|| format!("{shown} is no list of a batch: encrypt the films again"))?;
-        ensure!(
+            .explain(|| format!("{shown} is no list of a batch: encrypt the films again"))?;
+        require!(
             list.format == FORMAT && list.version == VERSION,
             "{shown} says {} version {}, this program reads {FORMAT} version {VERSION}",
             list.format,
             list.version
         );
         let name = film_name(file);
-        ensure!(
+        require!(
             list.name()? == name,
             "{shown} was altered or renamed, its digest is not that of its name: encrypt the films again"
         );
-        ensure!(
+        require!(
             list.model == spec.model,
             "{shown} is for another model ({}, here {}): name the one that its films were encrypted for, or remove the batch",
             short(&list.model),
             short(&spec.model)
         );
-        ensure!(
+        require!(
             list.key == hex(key),
             "{shown} is for another key ({}, here {}): use the one that encrypted its films, or remove the batch",
             short(&list.key),
             short(&hex(key))
         );
-        ensure!(
+        require!(
             (1..=spec.films()).contains(&list.films.len()),
             "{shown} lists {} films, the model takes 1 to {}",
             list.films.len(),

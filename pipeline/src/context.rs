@@ -4,25 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::Result;
 use train::{Progress, Session};
 
-/// The user asked to stop; the stage has written what it had.
-#[derive(Debug, thiserror::Error)]
-#[error("stopped as asked, during {stage}; run the same command again to continue")]
-pub struct Interrupted {
-    /// What was going on.
-    pub stage: String,
-}
-
-/// Whether an error is that the user asked to stop, wherever that was noticed.
-pub fn was_interrupted(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        cause.is::<Interrupted>()
-            || matches!(cause.downcast_ref(), Some(train::TrainError::Interrupted { .. }))
-            || matches!(cause.downcast_ref(), Some(he_runtime::RuntimeError::Interrupted))
-    })
-}
+use crate::error::{Error, Result};
 
 /// Progress and interruption of one invocation.
 pub struct Context {
@@ -56,10 +40,10 @@ impl Context {
     /// Fails if the user has asked to stop.
     ///
     /// # Errors
-    /// [`Interrupted`].
-    pub fn check(&self, stage: &str) -> Result<()> {
+    /// [`Error::Interrupted`], during `job`.
+    pub fn check(&self, job: &str) -> Result<()> {
         if self.interrupt.load(Ordering::SeqCst) {
-            return Err(Interrupted { stage: stage.into() }.into());
+            return Err(Error::Interrupted { job: job.into() });
         }
         Ok(())
     }

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
 use datasets::{FilmDataset, Split};
 use report::Table;
 use train::progress::StepState;
 
 use crate::context::Context;
+use crate::error::Result;
 
 /// Films read between two looks at Ctrl-C.
 const BLOCK: usize = 256;

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
 use he_runtime::client::{self, ClientKeys};
 use he_runtime::{ClientSpec, EncryptedTensor};
 use report::Table;
 use serde_json::json;
 
+use crate::error::{Explain as _, Result};
 use crate::run_folder::Keys;
 
 /// Reads the secret key.
@@ -16,7 +16,7 @@ use crate::run_folder::Keys;
 /// It is missing or refused.
 pub fn load_keys(spec: &ClientSpec, keys: &Keys) -> Result<ClientKeys> {
     ClientKeys::load(&spec.parameters()?, &keys.secret())
-        .with_context(|| format!("cannot use the secret key {}", keys.secret().display()))
+        .explain(|| format!("cannot use the secret key {}", keys.secret().display()))
 }
 
 /// The logits of the films in one result, one a label for each of the first `films` places.
@@ -30,8 +30,7 @@ pub fn decrypt_batch(
     films: usize,
 ) -> Result<Vec<Vec<f64>>> {
     let result = EncryptedTensor::load_logits(&spec.parameters()?, file)?;
-    client::decrypt_batch(spec, keys, &result, films)
-        .with_context(|| format!("cannot decrypt {}", file.display()))
+    client::decrypt_batch(spec, keys, &result, films).explain(|| format!("cannot decrypt {}", file.display()))
 }
 
 /// 1 / (1 + exp(-x)).

@@ -3,10 +3,9 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
 use burn::tensor::Device;
 use ckks::Parameters;
-use datasets::{DataError, Film, FilmDataset, Fit, LatentSet, load_film_with};
+use datasets::{Film, FilmDataset, Fit, LatentSet, load_film_with};
 use he_model::{HeModel, Preprocessing};
 use he_runtime::client::{self, ClientKeys, EncryptionKey};
 use he_runtime::messages::KeyIdentity;
@@ -18,9 +17,11 @@ use vqgan::{Vqgan, VqganConfig};
 
 use crate::batches::Batch;
 use crate::context::Context;
+use crate::error::{Explain as _, Result};
 use crate::files::make_folder;
 use crate::film_fit;
 use crate::keygen::random;
+use crate::require;
 use crate::run_folder::{Keys, RunFolder};
 
 /// The client's encoder: a VQGAN checkpoint that belongs to the model.
@@ -47,7 +48,7 @@ impl Encoder {
     pub fn of(path: &Path, preprocessing: &Preprocessing) -> Result<Self> {
         let expected = preprocessing.encoder_digest.as_str();
         let digest = Checkpoint::load(path, Kind::Vqgan)?.digest();
-        ensure!(
+        require!(
             expected.is_empty() || expected == digest,
             "{} is not the encoder of this model: expected the checkpoint with digest {expected}, found {digest}; \
              name the right one with --encoder",
@@ -68,8 +69,8 @@ impl Encoder {
     ///
     /// # Errors
     /// The file is not a film.
-    pub fn film(&self, path: &Path) -> Result<Film, DataError> {
-        load_film_with(path, self.config.side, self.fit)
+    pub fn film(&self, path: &Path) -> Result<Film> {
+        Ok(load_film_with(path, self.config.side, self.fit)?)
     }
 
     /// The latent of a film, `[channels, height, width]` row-major.
@@ -140,7 +141,7 @@ pub fn encrypt_batch(
     let mut latents = Vec::with_capacity(films.len());
     for (name, film) in batch.films.iter().zip(films) {
         let latent: Vec<f64> = encoder.latent(film).into_iter().map(f64::from).collect();
-        spec.check_film(&latent).with_context(|| format!("cannot encrypt {name}"))?;
+        spec.check_film(&latent).explain(|| format!("cannot encrypt {name}"))?;
         latents.push(latent);
     }
     let encrypted = client::encrypt_batch(spec, key, &latents, &mut random()?)?;

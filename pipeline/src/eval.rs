@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, ensure};
 use burn::tensor::Device;
 use classifier::Metrics;
 use datasets::{LatentSet, Split};
@@ -16,7 +15,9 @@ use train::{Config, evaluate, load_classifier, logits};
 
 use crate::batches::Places;
 use crate::decrypt::{decrypt_batch, load_keys, sigmoid};
+use crate::error::{Explain as _, Result};
 use crate::latents;
+use crate::require;
 use crate::run_folder::RunFolder;
 
 /// One film, three times: the trained network, the folded graph, and the ciphertext.
@@ -144,7 +145,7 @@ pub fn compare(
     let places = Places::find(&spec, &keys.key(), &ids, &folder.encrypted(), &folder.results())?;
     let done: Vec<usize> =
         chosen.iter().copied().filter(|&index| places.get(&latents.ids[index]).is_some()).collect();
-    ensure!(
+    require!(
         done.len() == chosen.len(),
         "{} of the {} held-out films have no encrypted result in {}: run `veilray keygen`, `encrypt` and `infer` \
          with this configuration first",
@@ -157,7 +158,7 @@ pub fn compare(
     let mut decrypted: BTreeMap<PathBuf, Vec<Vec<f64>>> = BTreeMap::new();
     for (&index, clear) in done.iter().zip(clear) {
         let id = latents.ids[index].clone();
-        let (batch, place) = places.get(&id).with_context(|| format!("{id} has no encrypted result"))?;
+        let (batch, place) = places.get(&id).explain(|| format!("{id} has no encrypted result"))?;
         let file = batch.ciphertext(&folder.results());
         let logits = match decrypted.entry(file) {
             Entry::Occupied(known) => known.into_mut(),
@@ -171,7 +172,7 @@ pub fn compare(
             graph: model
                 .graph
                 .run(&latents::of(latents, &[index])[0])
-                .with_context(|| format!("cannot evaluate {id} in the clear"))?,
+                .explain(|| format!("cannot evaluate {id} in the clear"))?,
             labels: latents.labels[index].clone(),
             id,
             index,

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
 use burn::tensor::Device;
 use datasets::{LatentSet, Split};
 use he_export::{Export, ExportInputs, Weights, export};
@@ -12,6 +11,7 @@ use he_runtime::rounding::offsets;
 use train::{Config, load_classifier};
 
 use crate::context::Context;
+use crate::error::{Explain as _, Result};
 use crate::latents;
 use crate::run_folder::RunFolder;
 use crate::simulate::worst_errors;
@@ -60,7 +60,7 @@ pub fn export_run(
         ]),
     };
     let Export { mut model, mut report, .. } =
-        export(&inputs, calibration).with_context(|| format!("cannot export {}", classifier.display()))?;
+        export(&inputs, calibration).explain(|| format!("cannot export {}", classifier.display()))?;
     let corrected = &films[..films.len().min(settings.calibration_films).min(OFFSET_FILMS)];
     model.offsets = offsets(&model, &latents::of(latents, corrected))?;
     let foreseen = &corrected[..corrected.len().min(FORESEEN_FILMS)];

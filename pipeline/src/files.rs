@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
 use he_model::HeModel;
+
+use crate::error::{Explain as _, Result};
+use crate::refuse;
 
 /// Extension of ciphertext files.
 pub const CIPHERTEXT: &str = "ct";
@@ -14,7 +16,7 @@ pub const CIPHERTEXT: &str = "ct";
 /// The file is not there (says which command makes it) or is refused.
 pub fn load_model(path: &Path) -> Result<HeModel> {
     if !path.exists() {
-        bail!("there is no HE-ready model at {}: `veilray export` makes it", path.display());
+        refuse!("there is no HE-ready model at {}: `veilray export` makes it", path.display());
     }
     Ok(HeModel::load(path)?)
 }
@@ -25,17 +27,17 @@ pub fn load_model(path: &Path) -> Result<HeModel> {
 /// The folder is missing or holds none; `made_by` is the command that fills it.
 pub fn ciphertexts_in(folder: &Path, made_by: &str) -> Result<Vec<PathBuf>> {
     let entries = std::fs::read_dir(folder)
-        .with_context(|| format!("cannot read {}: `veilray {made_by}` makes it", folder.display()))?;
+        .explain(|| format!("cannot read {}: `veilray {made_by}` makes it", folder.display()))?;
     let mut files = Vec::new();
     for entry in entries {
-        let path = entry.with_context(|| format!("cannot read {}", folder.display()))?.path();
+        let path = entry.explain(|| format!("cannot read {}", folder.display()))?.path();
         if path.extension().is_some_and(|extension| extension == CIPHERTEXT) {
             files.push(path);
         }
     }
     files.sort();
     if files.is_empty() {
-        bail!("no .{CIPHERTEXT} file in {}: `veilray {made_by}` makes them", folder.display());
+        refuse!("no .{CIPHERTEXT} file in {}: `veilray {made_by}` makes them", folder.display());
     }
     Ok(files)
 }
@@ -63,7 +65,7 @@ pub fn film_name(file: &Path) -> String {
 /// # Errors
 /// It cannot be made.
 pub fn make_folder(folder: &Path) -> Result<()> {
-    std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))
+    std::fs::create_dir_all(folder).explain(|| format!("cannot make the folder {}", folder.display()))
 }
 
 /// Size of a file in bytes; 0 if it cannot be read.

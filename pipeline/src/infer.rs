@@ -4,12 +4,12 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
 use he_runtime::{Circuit, EncryptedTensor, LayerTime, Server, ServerKeys};
 use report::{readable_bytes, readable_time};
 use train::progress::StepState;
 
 use crate::context::Context;
+use crate::error::{Explain as _, Result};
 use crate::files::{ciphertext_file, film_name, load_model};
 
 /// Steps of the progress bar for one film.
@@ -74,7 +74,7 @@ impl Service {
             }
             Err(error) => {
                 progress.finish(&format!("{name}: not classified"));
-                return Err(error).with_context(|| format!("cannot classify {}", input.display()));
+                return Err(error).explain(|| format!("cannot classify {}", input.display()));
             }
         };
         let file = ciphertext_file(out, &name);

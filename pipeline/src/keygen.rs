@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Context as _, Result};
 use ckks::Parameters;
 use he_model::HeModel;
 use he_runtime::Circuit;
@@ -14,6 +13,7 @@ use rand_chacha::ChaCha20Rng;
 use report::{readable_bytes, readable_time};
 
 use crate::context::Context;
+use crate::error::{Error, Explain as _, Result};
 use crate::files::{make_folder, size_of};
 use crate::run_folder::{Keys, RunFolder};
 
@@ -22,7 +22,8 @@ use crate::run_folder::{Keys, RunFolder};
 /// # Errors
 /// The operating system gives no randomness.
 pub fn random() -> Result<ChaCha20Rng> {
-    ChaCha20Rng::try_from_rng(&mut SysRng).context("the operating system gives no random numbers")
+    ChaCha20Rng::try_from_rng(&mut SysRng)
+        .map_err(|error| Error::Refused(format!("the operating system gives no random numbers: {error}")))
 }
 
 /// Makes fresh keys for `model` in the folder of `keys`.
@@ -64,7 +65,7 @@ fn make_private_folder(folder: &Path) -> Result<()> {
     {
         use std::os::unix::fs::PermissionsExt as _;
         std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))
-            .with_context(|| format!("cannot make {} private", folder.display()))?;
+            .explain(|| format!("cannot make {} private", folder.display()))?;
     }
     Ok(())
 }
@@ -84,7 +85,7 @@ pub fn ensure(context: &Context, model: &HeModel, folder: &RunFolder) -> Result<
     }
     for stale in [keys.dir().to_owned(), folder.encrypted(), folder.results()] {
         if stale.exists() {
-            std::fs::remove_dir_all(&stale).with_context(|| format!("cannot remove {}", stale.display()))?;
+            std::fs::remove_dir_all(&stale).explain(|| format!("cannot remove {}", stale.display()))?;
         }
     }
     generate(context, model, &keys)?;

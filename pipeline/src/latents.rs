@@ -1,9 +1,10 @@
 //! Which films of a run are encrypted, and their latents as the encrypted side takes them.
 
-use anyhow::{Result, ensure};
 use datasets::{LatentSet, Split};
 use train::Config;
 
+use crate::error::Result;
+use crate::require;
 use crate::settings;
 
 /// The latents of some films, each `[channels, height, width]` row-major.
@@ -24,7 +25,7 @@ pub fn held_out(latents: &LatentSet, count: usize) -> Vec<usize> {
 /// The test split is empty.
 pub fn held_out_of(config: &Config, latents: &LatentSet) -> Result<Vec<usize>> {
     let films = held_out(latents, settings::encrypted(config)?.films);
-    ensure!(
+    require!(
         !films.is_empty(),
         "the test split holds no film: check the data set's lists and `data.test_fraction`"
     );

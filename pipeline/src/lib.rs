@@ -11,7 +11,7 @@
 //! | [`ranges`] | what the activations are given on films that calibration has not seen |
 //! | [`package`] | what a clinic and a service are given |
 //! | [`data`] | what is wrong with a data set |
-//! | [`context`], [`run_folder`], [`settings`], [`files`], [`latents`] | what all of them share |
+//! | [`context`], [`run_folder`], [`settings`], [`files`], [`latents`], [`mod@error`] | what all of them share |
 //!
 //! The sides of the encrypted part meet through files only. Training is the crate `train`; what a user types and reads
 //! is the binary's.
@@ -21,6 +21,7 @@ pub mod context;
 pub mod data;
 pub mod decrypt;
 pub mod encrypt;
+pub mod error;
 pub mod eval;
 pub mod export;
 pub mod files;
@@ -34,5 +35,6 @@ pub mod run_folder;
 pub mod settings;
 pub mod simulate;
 
-pub use self::context::{Context, Interrupted, was_interrupted};
+pub use self::context::Context;
+pub use self::error::{Error, Result};
 pub use self::run_folder::{Keys, RunFolder};

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::{Context as _, Result, ensure};
 use he_protocol::{Card, Name, Package};
 use train::Session;
 
 use crate::encrypt::Encoder;
+use crate::error::{Explain as _, Result};
 use crate::eval::Evaluation;
 use crate::files::load_model;
+use crate::require;
 use crate::run_folder::RunFolder;
 
 /// Makes the package of a run in the folder `to`. The figures of an [`Evaluation`] go into the model card, where one is
@@ -30,10 +31,10 @@ pub fn create(
     let mut card = Card { notes: model.notes.clone(), ..Card::default() };
     card.notes.extend(notes);
     if let Ok(bytes) = std::fs::read(folder.evaluation()) {
-        let evaluation: Evaluation = serde_json::from_slice(&bytes).with_context(|| {
+        let evaluation: Evaluation = serde_json::from_slice(&bytes).explain(|| {
             format!("{} cannot be read: run `veilray eval` again", folder.evaluation().display())
         })?;
-        ensure!(
+        require!(
             evaluation.labels == model.labels,
             "{} is about other labels than the model: run `veilray eval` again",
             folder.evaluation().display()

@@ -4,7 +4,6 @@
 //! ceiling, so whether films that neither training nor calibration has seen stay inside is worth knowing before
 //! one of them is encrypted, where nobody can look.
 
-use anyhow::{Context as _, Result, ensure};
 use datasets::{LatentSet, Split};
 use he_model::{HeModel, Op, Ranges};
 use rayon::prelude::*;
@@ -12,7 +11,9 @@ use report::Table;
 use serde::Serialize;
 
 use crate::context::Context;
+use crate::error::{Explain as _, Result};
 use crate::latents;
+use crate::require;
 
 /// Films between two looks at whether the user wants to stop.
 const BLOCK: usize = 64;
@@ -104,7 +105,7 @@ pub fn on_test_films(
     let mut layers = Vec::with_capacity(activations.len());
     for (layer, input) in &activations {
         let (_, range) =
-            model.ranges.nodes.get(*input).context("the model file has no ranges: export it again")?;
+            model.ranges.nodes.get(*input).explain(|| "the model file has no ranges: export it again")?;
         layers.push(Coverage {
             layer: layer.clone(),
             calibrated: range.magnitude(),
@@ -124,9 +125,9 @@ pub fn on_test_films(
                 let mut ranges = Ranges::new(graph);
                 let output = ranges
                     .observe(graph, latent)
-                    .with_context(|| format!("cannot evaluate {} in the clear", latents.ids[film]))?;
+                    .explain(|| format!("cannot evaluate {} in the clear", latents.ids[film]))?;
                 // A NaN does not widen a range, but it reaches the output.
-                ensure!(
+                require!(
                     output.iter().all(|v| v.is_finite()),
                     "{}: its logits are no numbers",
                     latents.ids[film]

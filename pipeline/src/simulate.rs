@@ -2,7 +2,6 @@
 //!
 //! The packed program runs in the clear with modelled noise ([`he_runtime::simulate`]).
 
-use anyhow::{Context as _, Result};
 use datasets::LatentSet;
 use he_model::HeModel;
 use he_runtime::Circuit;
@@ -12,6 +11,7 @@ use he_runtime::{PublicKeyFile, ServerKeys};
 use report::Table;
 
 use crate::context::Context;
+use crate::error::{Explain as _, Result};
 use crate::keygen::random;
 use crate::latents;
 use crate::run_folder::RunFolder;
@@ -32,7 +32,7 @@ pub fn worst_errors(
     for batch in films.chunks(circuit.spec.films()) {
         context.check("simulating")?;
         let layers = simulate::compare_layers(model, &circuit, &latents::of(latents, batch), &mut rng)
-            .with_context(|| format!("cannot simulate {}", latents.ids[batch[0]]))?;
+            .explain(|| format!("cannot simulate {}", latents.ids[batch[0]]))?;
         if worst.is_empty() {
             worst = layers;
         } else {

@@ -4,6 +4,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use image::{GrayImage, ImageFormat, Luma};
 
+use crate::png::PngError;
+
 /// An 8-bit grey picture.
 #[derive(Debug, Clone)]
 pub struct Picture {
@@ -60,9 +62,10 @@ impl Picture {
     ///
     /// # Errors
     /// The picture is empty.
-    pub fn to_png(&self) -> Result<Vec<u8>, image::ImageError> {
+    pub fn to_png(&self) -> Result<Vec<u8>, PngError> {
         let mut png = std::io::Cursor::new(Vec::new());
-        self.raster.write_to(&mut png, ImageFormat::Png)?;
+        let written = self.raster.write_to(&mut png, ImageFormat::Png);
+        written.map_err(|error| PngError::Encoding(error.to_string()))?;
         Ok(png.into_inner())
     }
 

@@ -12,7 +12,7 @@ pub const SCALE: f32 = 2.0;
 const FONT: &[u8] = include_bytes!("../fonts/Roboto-Regular.ttf");
 const FAMILY: &str = "Roboto";
 
-/// Why an SVG has no PNG.
+/// Why a drawing or a picture has no PNG.
 #[derive(Debug, thiserror::Error)]
 pub enum PngError {
     /// The text is no SVG.

@@ -9,11 +9,12 @@ mod rows;
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result, bail};
 use he_runtime::client::{self, ClientKeys};
 use he_runtime::{Circuit, EncryptedTensor};
 use pipeline::Context;
+use pipeline::error::{Explain as _, Result};
 use pipeline::files::{load_model, size_of};
+use pipeline::refuse;
 use report::{Table, readable_bytes};
 use serde::Serialize;
 
@@ -82,7 +83,7 @@ pub fn run(
 ) -> Result<Outcome> {
     let known: Vec<&str> = ROWS.iter().map(|r| r.name).collect();
     if let Some(unknown) = names.iter().find(|name| !known.contains(&name.as_str())) {
-        bail!("no row is called {unknown}: choose from {}", known.join(", "));
+        refuse!("no row is called {unknown}: choose from {}", known.join(", "));
     }
     let caption =
         "14 labels, 128-bit security, random weights; the second run of a process that has its keys loaded";
@@ -100,7 +101,7 @@ pub fn run(
             }
             Err(error) => {
                 failed += 1;
-                context.say(&format!("  {error:#}"));
+                context.say(&format!("  {}", error.in_full()));
                 let mut cells = vec![
                     row.name.to_owned(),
                     row.films.to_string(),
@@ -137,7 +138,7 @@ fn measure(
     max_key_megabytes: usize,
     start: &dyn Fn(&Part<'_>) -> Result<Vec<u8>>,
 ) -> Result<RowResult> {
-    let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+    let folder = tempfile::tempdir().explain(|| "cannot make a temporary folder")?;
     let files = Files::new(folder.path());
     let part = |name| start(&Part { name, row: row.name, folder: folder.path(), max_key_megabytes });
     let prepared: Prepared = serde_json::from_slice(&part("prepare")?)?;
@@ -169,11 +170,13 @@ fn measure(
 /// # Errors
 /// The network cannot be planned within the keys' budget, or a file cannot be read or written.
 pub fn part(context: &Context, part: &Part<'_>) -> Result<String> {
-    let Some(row) = ROWS.iter().find(|r| r.name == part.row) else { bail!("no row is called {}", part.row) };
+    let Some(row) = ROWS.iter().find(|r| r.name == part.row) else {
+        refuse!("no row is called {}", part.row)
+    };
     let files = Files::new(part.folder);
     Ok(match part.name {
         "prepare" => serde_json::to_string(&parts::prepare(row, &files, part.max_key_megabytes)?)?,
         "evaluate" => serde_json::to_string(&parts::evaluate(context, &files)?)?,
-        other => bail!("no part is called {other}"),
+        other => refuse!("no part is called {other}"),
     })
 }

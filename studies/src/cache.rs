@@ -12,8 +12,8 @@ use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
 use pipeline::Context;
+use pipeline::error::{Explain as _, Result};
 use pipeline::files::make_folder;
 use report::readable_time;
 use serde::de::DeserializeOwned;
@@ -124,7 +124,7 @@ fn lock(context: &Context, folder: &Path, stage: &str) -> Result<File> {
         .write(true)
         .truncate(false)
         .open(&path)
-        .with_context(|| format!("cannot open {}", path.display()))?;
+        .explain(|| format!("cannot open {}", path.display()))?;
     let mut is_told = false;
     loop {
         match file.try_lock() {
@@ -138,7 +138,7 @@ fn lock(context: &Context, folder: &Path, stage: &str) -> Result<File> {
                 std::thread::sleep(POLL);
             }
             Err(TryLockError::Error(error)) => {
-                return Err(error).with_context(|| format!("cannot lock {}", path.display()));
+                return Err(error).explain(|| format!("cannot lock {}", path.display()));
             }
         }
     }
@@ -158,7 +158,7 @@ pub fn link(from: &Path, to: &Path) -> Result<()> {
     if std::fs::hard_link(from, to).is_ok() {
         return Ok(());
     }
-    durable::copy(from, to).with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))
+    durable::copy(from, to).explain(|| format!("cannot copy {} to {}", from.display(), to.display()))
 }
 
 #[cfg(test)]
@@ -178,7 +178,10 @@ mod tests {
         let complete =
             |value: Result<u32>| cache.complete(&context, &key("a"), |_| value).map(|done| done.result);
         assert!(
-            complete(Err(anyhow::anyhow!("out of films"))).unwrap_err().to_string().contains("out of films")
+            complete(Err(pipeline::Error::refused("out of films")))
+                .unwrap_err()
+                .to_string()
+                .contains("out of films")
         );
         assert!(!cache.is_done(&key("a")));
         assert_eq!(complete(Ok(1)).unwrap(), 1);

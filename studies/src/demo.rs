@@ -9,10 +9,10 @@ pub mod page;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
 use datasets::FilmDataset;
 use he_runtime::{Circuit, ClientSpec, EncryptedTensor, LayerTime, ServerKeys};
 use pipeline::batches::Batch;
+use pipeline::error::{Explain as _, Result};
 use pipeline::files::{make_folder, size_of};
 use pipeline::infer::Service;
 use pipeline::latents::held_out_of;
@@ -51,8 +51,7 @@ fn clear(folder: &RunFolder, session: &Session<'_>) -> Result<()> {
         folder.results(),
     ] {
         if folder.exists() {
-            std::fs::remove_dir_all(&folder)
-                .with_context(|| format!("cannot remove {}", folder.display()))?;
+            std::fs::remove_dir_all(&folder).explain(|| format!("cannot remove {}", folder.display()))?;
         }
     }
     for file in [
@@ -65,7 +64,7 @@ fn clear(folder: &RunFolder, session: &Session<'_>) -> Result<()> {
         session.dir().join("config.toml"),
     ] {
         if file.exists() {
-            std::fs::remove_file(&file).with_context(|| format!("cannot remove {}", file.display()))?;
+            std::fs::remove_file(&file).explain(|| format!("cannot remove {}", file.display()))?;
         }
     }
     Ok(())

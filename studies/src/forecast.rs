@@ -15,12 +15,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context as _, Result};
 use burn::tensor::Device;
 use classifier::ClassifierConfig;
 use he_export::{Weights, build, fold};
 use he_model::{PlanOptions, plan};
 use pipeline::Context;
+use pipeline::error::{Explain as _, Result};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -96,7 +96,8 @@ impl Forecasts {
     /// # Errors
     /// The program cannot be read.
     pub fn new(folder: PathBuf) -> Result<Self> {
-        let program = std::env::current_exe().and_then(std::fs::read).context("cannot read this program")?;
+        let program =
+            std::env::current_exe().and_then(std::fs::read).explain(|| "cannot read this program")?;
         let program = blake3::hash(&program).to_hex().to_string();
         Ok(Self { folder, program, known: BTreeMap::new() })
     }

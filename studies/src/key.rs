@@ -12,8 +12,8 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
 use datasets::FilmDataset;
+use pipeline::error::{Explain as _, Result};
 use pipeline::settings;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -161,7 +161,7 @@ pub fn is_polynomial(config: &Config) -> Result<bool> {
 
 /// The digest of a file that a field names: its contents count, not its place.
 fn file(field: &str, path: &Path) -> Result<String> {
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read {field} = {}", path.display()))?;
+    let bytes = std::fs::read(path).explain(|| format!("cannot read {field} = {}", path.display()))?;
     Ok(blake3::hash(&bytes).to_hex().to_string())
 }
 

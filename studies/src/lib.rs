@@ -43,8 +43,8 @@ mod tables;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
 use pipeline::Context;
+use pipeline::error::Result;
 
 pub use self::cache::Cache;
 pub use self::record::StudyFolder;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use anyhow::Result;
+use pipeline::error::Result;
 use report::{Report, Section, Table, readable_time};
 
 use super::cache::Done;

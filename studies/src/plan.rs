@@ -4,9 +4,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
 use classifier::ClassifierConfig;
 use pipeline::Context;
+use pipeline::error::Result;
+use pipeline::require;
 use pipeline::settings;
 use report::{Table, readable_bytes, readable_time};
 
@@ -33,7 +34,7 @@ pub struct Plan {
 /// # Errors
 /// A configuration cannot be used, `speed` is not a positive number, or the user interrupted.
 pub fn plan(context: &Context, study: &Study, shard: Shard, cache: &Cache, speed: f64) -> Result<Plan> {
-    ensure!(speed.is_finite() && speed > 0.0, "--speed expects a positive number, got {speed}");
+    require!(speed.is_finite() && speed > 0.0, "--speed expects a positive number, got {speed}");
     let cells = shard.cells(study);
     let mut remarks = BTreeSet::new();
     let entries = entries(&cells, cache, &mut remarks)?;

@@ -11,7 +11,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, ensure};
+use pipeline::error::{Explain as _, Result};
+use pipeline::require;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -148,7 +149,7 @@ impl StudyFolder {
     /// The folder holds no study, or a damaged one.
     pub fn outline(&self) -> Result<Outline> {
         read_json(&self.root.join("study.json"))
-            .with_context(|| format!("{} is not the folder of a study", self.root.display()))
+            .explain(|| format!("{} is not the folder of a study", self.root.display()))
     }
 
     /// Writes a cell's record.
@@ -188,7 +189,7 @@ pub fn merge(from: &[PathBuf], into: &StudyFolder) -> Result<Outline> {
     for root in from {
         let found = StudyFolder::new(root).outline()?;
         if let Some(first) = &outline {
-            ensure!(
+            require!(
                 first.cells == found.cells && first.name == found.name,
                 "{} and {} hold different studies, or the same one under different configurations: merge folders of one \
                  study that were made with the same file and the same --set and --data",
@@ -199,7 +200,7 @@ pub fn merge(from: &[PathBuf], into: &StudyFolder) -> Result<Outline> {
             outline = Some(found);
         }
     }
-    let outline = outline.context("name the folders to merge")?;
+    let outline = outline.explain(|| "name the folders to merge")?;
     into.write_outline(&outline)?;
     let mut kept: BTreeMap<CellId, usize> =
         into.records(&outline)?.iter().map(|record| (record.id.clone(), progress(record))).collect();
@@ -239,12 +240,11 @@ fn same_folder(a: &Path, b: &Path) -> bool {
 
 fn copy_pictures(from: &Path, to: &Path) -> Result<()> {
     pipeline::files::make_folder(to)?;
-    let entries = std::fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))?;
+    let entries = std::fs::read_dir(from).explain(|| format!("cannot read {}", from.display()))?;
     for entry in entries {
-        let path = entry.with_context(|| format!("cannot read {}", from.display()))?.path();
+        let path = entry.explain(|| format!("cannot read {}", from.display()))?.path();
         if let (Some(name), true) = (path.file_name(), path.extension().is_some_and(|e| e == "png")) {
-            durable::copy(&path, &to.join(name))
-                .with_context(|| format!("cannot copy {}", path.display()))?;
+            durable::copy(&path, &to.join(name)).explain(|| format!("cannot copy {}", path.display()))?;
         }
     }
     Ok(())
@@ -256,9 +256,9 @@ fn write_json<T: Serialize>(file: &Path, value: &T) -> Result<()> {
 
 fn read_json<T: DeserializeOwned>(file: &Path) -> Result<T> {
     let reading = || format!("cannot read {}", file.display());
-    let length = std::fs::metadata(file).with_context(reading)?.len();
-    ensure!(length <= MOST_BYTES, "{}: expected at most {MOST_BYTES} bytes, found {length}", file.display());
-    let bytes = std::fs::read(file).with_context(reading)?;
+    let length = std::fs::metadata(file).explain(reading)?.len();
+    require!(length <= MOST_BYTES, "{}: expected at most {MOST_BYTES} bytes, found {length}", file.display());
+    let bytes = std::fs::read(file).explain(reading)?;
     serde_json::from_slice(&bytes)
-        .with_context(|| format!("{} is damaged: remove it and run again", file.display()))
+        .explain(|| format!("{} is damaged: remove it and run again", file.display()))
 }

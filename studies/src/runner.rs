@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use anyhow::{Context as _, Result, anyhow};
 use datasets::{FilmDataset, Source};
 use pipeline::Context;
+use pipeline::error::{Error, Explain as _, Result};
 use train::Config;
 
 use super::cache::Cache;
@@ -105,7 +105,7 @@ fn run_cell(
     let mut record = blank(cell)?;
     let mut stage = "films";
     let mut work = || -> Result<()> {
-        let dataset = opened.films(&cell.config).map_err(|error| anyhow!(error))?;
+        let dataset = opened.films(&cell.config).map_err(Error::Refused)?;
         let keys = key::keys(&cell.config, &Films::of(Some(dataset)))?;
         record.paper_data = paper_data(&cell.config, dataset.len());
         record.keys = keys.iter().map(|key| (key.stage, key.key.clone())).collect();
@@ -118,8 +118,7 @@ fn run_cell(
         for name in picture_names() {
             let target = to.join(&name);
             if target.exists() {
-                std::fs::remove_file(&target)
-                    .with_context(|| format!("cannot replace {}", target.display()))?;
+                std::fs::remove_file(&target).explain(|| format!("cannot replace {}", target.display()))?;
             }
             super::cache::link(&from.join(&name), &target)?;
         }
@@ -135,12 +134,12 @@ fn run_cell(
     };
     // A panic of a library is one cell's failure: a study of days must not end with it.
     let outcome = catch_unwind(AssertUnwindSafe(&mut work))
-        .unwrap_or_else(|_| Err(anyhow!("the program panicked, see its messages")));
+        .unwrap_or_else(|_| Err(Error::refused("the program panicked, see its messages")));
     if let Err(error) = outcome {
-        if pipeline::was_interrupted(&error) {
+        if error.is_interrupted() {
             return Err(error);
         }
-        record.failure = Some(Failure { stage: stage.to_owned(), error: format!("{error:#}") });
+        record.failure = Some(Failure { stage: stage.to_owned(), error: error.in_full() });
     }
     Ok(record)
 }

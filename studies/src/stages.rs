@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context as _, Result, ensure};
 use burn::module::Module as _;
 use burn::tensor::Device;
 use datasets::{FilmDataset, LatentSet, Split};
@@ -11,9 +10,11 @@ use he_runtime::{Circuit, ServerKeys};
 use pipeline::Context;
 use pipeline::RunFolder;
 use pipeline::batches::Batch;
+use pipeline::error::{Explain as _, Result};
 use pipeline::files::{load_model, make_folder, size_of};
 use pipeline::infer::Service;
 use pipeline::latents::held_out_of;
+use pipeline::require;
 use pipeline::settings;
 use pipeline::{encrypt, eval, export, keygen};
 use report::Picture;
@@ -45,7 +46,7 @@ pub struct Stages<'a> {
 
 impl Stages<'_> {
     fn key(&self, stage: Stage) -> Result<&StageKey> {
-        self.keys.iter().find(|key| key.stage == stage).context("the cell has no such stage")
+        self.keys.iter().find(|key| key.stage == stage).explain(|| "the cell has no such stage")
     }
 
     /// The folder of a stage that is done.
@@ -146,8 +147,8 @@ impl Stages<'_> {
             let (config, latents) = (self.config_in(folder), self.latents_of_stage()?);
             export::export_run(self.context, &config, &latents, &self.classifier_file()?, &run)?;
             let file = run.export_report();
-            let report = std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
-            serde_json::from_slice(&report).with_context(|| format!("cannot understand {}", file.display()))
+            let report = std::fs::read(&file).explain(|| format!("cannot read {}", file.display()))?;
+            serde_json::from_slice(&report).explain(|| format!("cannot understand {}", file.display()))
         })
     }
 
@@ -167,7 +168,7 @@ impl Stages<'_> {
         let latents = self.latents_of_stage()?;
         let asked = settings::encrypted(&config)?.films;
         let available = latents.indices(Split::Test).len();
-        ensure!(
+        require!(
             available >= asked,
             "encrypted.films asks for {asked} films on ciphertexts, the test split has {available}: ask for fewer, or \
              raise data.test_fraction or data.limits.test"
@@ -191,7 +192,7 @@ impl Stages<'_> {
         let timings = self.classify(&batches, &model_file, &run)?;
         let classifier = self.classifier_file()?;
         let evaluation = eval::compare(&config, &latents, &model, &run, &classifier)?;
-        ensure!(
+        require!(
             evaluation.films.len() == asked && timings.len() == asked,
             "{asked} films were to be classified on ciphertexts, {} were",
             evaluation.films.len()
@@ -199,7 +200,7 @@ impl Stages<'_> {
         eval::save(&evaluation, &run.evaluation())?;
         let clear_seconds = clear_times(&classifier, &latents, &chosen)?;
         let largest_difference = evaluation.largest_difference();
-        ensure!(largest_difference.is_finite(), "a decrypted logit is not a number");
+        require!(largest_difference.is_finite(), "a decrypted logit is not a number");
         let example = batches[0].ciphertext(&run.encrypted());
         Ok(EncryptedResult {
             asked,
@@ -280,8 +281,7 @@ fn clear_times(classifier: &Path, latents: &LatentSet, chosen: &[usize]) -> Resu
 fn remove_secrets(run: &RunFolder) -> Result<()> {
     for folder in [run.keys().dir().to_owned(), run.encrypted(), run.results()] {
         if folder.exists() {
-            std::fs::remove_dir_all(&folder)
-                .with_context(|| format!("cannot remove {}", folder.display()))?;
+            std::fs::remove_dir_all(&folder).explain(|| format!("cannot remove {}", folder.display()))?;
         }
     }
     Ok(())

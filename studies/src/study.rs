@@ -26,7 +26,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use pipeline::error::{Error, Explain as _, Result};
+use pipeline::{refuse, require};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 use train::Config;
@@ -174,8 +175,8 @@ impl Study {
     /// Names the file and the field that cannot be used.
     pub fn read(file: &Path, changes: &Changes) -> Result<Self> {
         let place = || format!("cannot use the study {}", file.display());
-        let literal: StudyLiteral = typed(read_table(file)?).with_context(place)?;
-        Self::expand(literal, file.parent().unwrap_or(Path::new(".")), changes).with_context(place)
+        let literal: StudyLiteral = typed(read_table(file)?).explain(place)?;
+        Self::expand(literal, file.parent().unwrap_or(Path::new(".")), changes).explain(place)
     }
 
     fn expand(mut literal: StudyLiteral, folder: &Path, changes: &Changes) -> Result<Self> {
@@ -186,7 +187,8 @@ impl Study {
         };
         merge(&mut base, &literal.run);
         if let Some(data) = &changes.data {
-            let source = Value::try_from(datasets::detect(data)?).context("the films")?;
+            let source =
+                Value::try_from(datasets::detect(data)?).map_err(Error::refused).explain(|| "the films")?;
             let name =
                 data.file_stem().map_or_else(|| "films".into(), |stem| stem.to_string_lossy().into_owned());
             let mut set = Table::new();
@@ -197,7 +199,7 @@ impl Study {
                 vec![DatasetLiteral { name: source_name(&base), expected_films: None, set: Table::new() }];
         }
         let count = literal.datasets.len() * literal.cells.len() * literal.seeds.len();
-        ensure!(count <= MOST_CELLS, "it has {count} runs, more than {MOST_CELLS}: split it");
+        require!(count <= MOST_CELLS, "it has {count} runs, more than {MOST_CELLS}: split it");
         let mut cells = Vec::with_capacity(count);
         for dataset in &literal.datasets {
             for cell in &literal.cells {
@@ -207,7 +209,7 @@ impl Study {
                     merge(&mut table, &dataset.set);
                     merge(&mut table, &cell.set);
                     let config =
-                        resolve(table, &changes.overrides, seed).with_context(|| format!("the run {id}"))?;
+                        resolve(table, &changes.overrides, seed).explain(|| format!("the run {id}"))?;
                     cells.push(Cell { id, config, expected_films: dataset.expected_films });
                 }
             }
@@ -218,7 +220,11 @@ impl Study {
         for change in &changes.overrides {
             text.push_str(&format!("# --set {change}\n"));
         }
-        text.push_str(&toml::to_string_pretty(&literal).context("cannot write the study down")?);
+        text.push_str(
+            &toml::to_string_pretty(&literal)
+                .map_err(Error::refused)
+                .explain(|| "cannot write the study down")?,
+        );
         let StudyLiteral { name, title, rows, .. } = literal;
         Ok(Self { name, title, rows, cells, text })
     }
@@ -238,12 +244,12 @@ pub fn in_order(values: impl Iterator<Item = String>) -> Vec<String> {
 fn check_names(literal: &StudyLiteral) -> Result<()> {
     let name = &literal.name;
     let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    ensure!(
+    require!(
         !name.is_empty() && name.len() <= 64 && name.chars().all(is_plain),
         "name is {name:?}; it becomes a folder: use 1 to 64 of a-z, 0-9, '-' and '_'"
     );
-    ensure!(!literal.seeds.is_empty(), "seeds is empty; give at least one, for example [1]");
-    ensure!(!literal.cells.is_empty(), "there are no [[cells]]; give at least one");
+    require!(!literal.seeds.is_empty(), "seeds is empty; give at least one, for example [1]");
+    require!(!literal.cells.is_empty(), "there are no [[cells]]; give at least one");
     let mut folders = BTreeSet::new();
     for cell in &literal.cells {
         for dataset in
@@ -252,7 +258,7 @@ fn check_names(literal: &StudyLiteral) -> Result<()> {
             for &seed in &literal.seeds {
                 let id = CellId { dataset: dataset.to_owned(), cell: cell.name.clone(), seed };
                 if !folders.insert(id.folder()) {
-                    bail!(
+                    refuse!(
                         "{id} occurs twice, or differs from another run in unusual characters only: rename it"
                     );
                 }
@@ -265,14 +271,17 @@ fn check_names(literal: &StudyLiteral) -> Result<()> {
 /// The configuration of one run.
 fn resolve(mut table: Table, overrides: &[String], seed: u64) -> Result<Config> {
     let run = table.entry("run").or_insert_with(|| Value::Table(Table::new()));
-    let run = run.as_table_mut().context("`run` must be a section")?;
-    run.insert("seed".into(), Value::Integer(i64::try_from(seed).context("a seed is too large")?));
+    let run = run.as_table_mut().explain(|| "`run` must be a section")?;
+    run.insert(
+        "seed".into(),
+        Value::Integer(i64::try_from(seed).map_err(|_| Error::refused("a seed is too large"))?),
+    );
     run.entry("dir").or_insert_with(|| Value::String("runs/ablation".into()));
-    let text = toml::to_string(&table)?;
+    let text = toml::to_string(&table).map_err(Error::refused)?;
     let config = train::config::parse(&text, Path::new("the merged configuration"), overrides)?;
     pipeline::settings::export(&config)?;
     let films = pipeline::settings::encrypted(&config)?.films;
-    ensure!(films > 0, "encrypted.films is 0; a study classifies at least one film on ciphertexts");
+    require!(films > 0, "encrypted.films is 0; a study classifies at least one film on ciphertexts");
     Ok(config)
 }
 
@@ -284,21 +293,21 @@ fn source_name(table: &Table) -> String {
 
 fn read_table(file: &Path) -> Result<Table> {
     let length = std::fs::metadata(file)
-        .with_context(|| format!("cannot read {}: configs/ablation holds the studies", file.display()))?
+        .explain(|| format!("cannot read {}: configs/ablation holds the studies", file.display()))?
         .len();
-    ensure!(
+    require!(
         length <= MOST_BYTES,
         "{}: expected a TOML file of a few kilobytes, found {length} bytes",
         file.display()
     );
-    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    text.parse::<Table>().with_context(|| format!("{} is not TOML", file.display()))
+    let text = std::fs::read_to_string(file).explain(|| format!("cannot read {}", file.display()))?;
+    text.parse::<Table>().map_err(Error::refused).explain(|| format!("{} is not TOML", file.display()))
 }
 
 fn typed(table: Table) -> Result<StudyLiteral> {
     serde_path_to_error::deserialize(Value::Table(table)).map_err(|error| {
         let path = error.path().to_string();
-        anyhow::anyhow!("{path}: {}", error.into_inner().to_string().trim().replace('\n', " "))
+        Error::Refused(format!("{path}: {}", error.into_inner().to_string().trim().replace('\n', " ")))
     })
 }
 

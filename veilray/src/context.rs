@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context as _, Result};
 use he_client::ClientError;
 use pipeline::Context;
-use train::{Progress, Terminal};
+use train::{Progress, Terminal, TrainError};
 
 /// Exit status after Ctrl-C, as shells expect it.
 pub const INTERRUPTED: u8 = 130;
@@ -30,12 +30,13 @@ pub fn terminal(quiet: bool) -> Result<Context> {
     Ok(Context::new(progress, interrupt))
 }
 
-/// Whether an error is that the user asked to stop, in a job or while the service worked.
+/// Whether an error is that the user asked to stop, in training, in a job or while the service worked.
 pub fn was_interrupted(error: &anyhow::Error) -> bool {
     let of_client = |error: &ClientError| matches!(error, ClientError::Interrupted);
-    pipeline::was_interrupted(error)
-        || error.chain().any(|cause| {
-            cause.downcast_ref::<ClientError>().is_some_and(of_client)
-                || cause.downcast_ref::<Arc<ClientError>>().is_some_and(|error| of_client(error))
-        })
+    error.chain().any(|cause| {
+        cause.downcast_ref::<pipeline::Error>().is_some_and(pipeline::Error::is_interrupted)
+            || matches!(cause.downcast_ref(), Some(TrainError::Interrupted { .. }))
+            || cause.downcast_ref::<ClientError>().is_some_and(of_client)
+            || cause.downcast_ref::<Arc<ClientError>>().is_some_and(|error| of_client(error))
+    })
 }

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::Result;
 use he_model::zoo::{Recipe, random, random_input};
 use he_model::{HeModel, Offsets, PlanOptions, Preprocessing, Ranges, Shape, plan};
 use he_runtime::client::{self, KeyBundle};
 use he_runtime::{Circuit, EncryptedTensor, Server, ServerKeys};
+use pipeline::error::Result;
 use pipeline::files::load_model;
 use pipeline::{Context, Keys, keygen};
 use serde::{Deserialize, Serialize};

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use anyhow::Result;
 use datasets::FilmDataset;
 use pipeline::encrypt::Encoder;
+use pipeline::error::Result;
 use pipeline::{Context, RunFolder};
 use report::chart::{Chart, Line};
 use report::{Picture, PictureRow, Report, Section, Table, readable_bytes, readable_time};

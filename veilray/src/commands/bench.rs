@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Result, ensure};
 use clap::{Args, Subcommand};
-use pipeline::Context;
+use pipeline::error::Explain as _;
+use pipeline::{Context, refuse};
 use studies::bench::{self, Part};
 
 /// Measure encrypted inference on this machine, from random weights.
@@ -87,18 +88,18 @@ fn he(context: &Context, arguments: &HeArguments) -> Result<()> {
 }
 
 /// Runs a part of a row in a process of its own; what it printed.
-fn start(part: &Part<'_>) -> Result<Vec<u8>> {
-    let mut command = Command::new(std::env::current_exe().context("cannot find this program")?);
+fn start(part: &Part<'_>) -> pipeline::Result<Vec<u8>> {
+    let mut command = Command::new(std::env::current_exe().explain(|| "cannot find this program")?);
     command.arg("--threads").arg(rayon::current_num_threads().to_string());
     command.args(["bench", "part", part.name, part.row]).arg(part.folder);
     command.arg(format!("--max-key-megabytes={}", part.max_key_megabytes));
-    let output = command.stderr(Stdio::piped()).output().context("cannot start this program again")?;
+    let output = command.stderr(Stdio::piped()).output().explain(|| "cannot start this program again")?;
     if output.status.success() {
         return Ok(output.stdout);
     }
     let text = String::from_utf8_lossy(&output.stderr);
     match text.trim().trim_start_matches("error: ").replace('\n', "; ") {
-        message if message.is_empty() => bail!("{} ended with {}", part.name, output.status),
-        message => bail!("{message}"),
+        message if message.is_empty() => refuse!("{} ended with {}", part.name, output.status),
+        message => refuse!("{message}"),
     }
 }
