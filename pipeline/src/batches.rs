@@ -295,7 +295,7 @@ mod tests {
         let file = batch.ciphertext(folder.path());
         let refused =
             |spec: &ClientSpec, key: &KeyIdentity, lists: Option<&Path>, file: &Path, said: &str| {
-                let error = format!("{:#}", Batch::of_file(spec, key, lists, file).unwrap_err());
+                let error = Batch::of_file(spec, key, lists, file).unwrap_err().in_full();
                 assert!(error.contains(said), "{error}");
             };
         let here = Some(folder.path());

@@ -332,7 +332,7 @@ mod tests {
         let mut names = BTreeSet::new();
         for entry in std::fs::read_dir(shipped("")).expect("configs/ablation") {
             let path = entry.expect("entry").path();
-            let study = Study::read(&path, &Changes::default()).unwrap_or_else(|e| panic!("{e:#}"));
+            let study = Study::read(&path, &Changes::default()).unwrap_or_else(|e| panic!("{}", e.in_full()));
             assert!(study.cells.len() >= 2, "{}", path.display());
             assert!(names.insert(study.name.clone()), "{} twice", study.name);
         }
@@ -368,7 +368,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_a_study_is_refused_by_name() {
-        let refused = |text: &str| format!("{:#}", parse(text).expect_err(text));
+        let refused = |text: &str| parse(text).expect_err(text).in_full();
         let head = "name = 'a'\ntitle = 'A'\nrows = 'activation'\n";
         assert!(refused(&format!("{head}seeds = []\ncells = [{{ name = 'x' }}]")).contains("seeds is empty"));
         assert!(refused(&format!("{head}seeds = [1]\ncells = []")).contains("[[cells]]"));
