@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::dataset::Pixels;
+use crate::source::Pixels;
 use crate::{DataError, Film, Fit, Result};
 
 /// The most bytes that the films of all splits may take in memory, after resizing.

@@ -15,11 +15,11 @@
 //! Pixels are rounded to 8 bits, as the public releases store them.
 
 use std::fs::File;
-use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use crate::dataset::Pixels;
+use crate::source::Pixels;
 use crate::{DataError, Film, Fit, Result};
 
 const MAGIC: &[u8; 8] = b"VRLFILM1";
@@ -102,31 +102,22 @@ impl Cache {
         digest: &str,
         mut block: impl FnMut(std::ops::Range<usize>) -> Result<Vec<Film>>,
     ) -> Result<()> {
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        std::fs::create_dir_all(folder).map_err(DataError::io(folder, "create the folder"))?;
-        let temporary = tempfile::Builder::new()
-            .prefix(".films-")
-            .tempfile_in(folder)
-            .map_err(DataError::io(folder, "create a temporary file"))?;
-        let io = |error| DataError::io(path, "write the cache of films")(error);
-        let mut writer = BufWriter::with_capacity(1 << 20, temporary.as_file());
-        writer.write_all(&Self::header(side, films, digest)).map_err(io)?;
-        let mut checksums = Vec::with_capacity(films * 8);
-        for start in (0..films).step_by(BLOCK) {
-            for film in block(start..(start + BLOCK).min(films))? {
-                let bytes = film.to_bytes();
-                debug_assert_eq!(bytes.len(), side * side);
-                checksums.extend(checksum(&bytes));
-                writer.write_all(&bytes).map_err(io)?;
+        durable::write_with(path, durable::Access::Shared, |writer| {
+            let io = |error| DataError::io(path, "write the cache of films")(error);
+            writer.write_all(&Self::header(side, films, digest)).map_err(io)?;
+            let mut checksums = Vec::with_capacity(films * 8);
+            for start in (0..films).step_by(BLOCK) {
+                for film in block(start..(start + BLOCK).min(films))? {
+                    let bytes = film.to_bytes();
+                    debug_assert_eq!(bytes.len(), side * side);
+                    checksums.extend(checksum(&bytes));
+                    writer.write_all(&bytes).map_err(io)?;
+                }
             }
-        }
-        writer.write_all(&checksums).map_err(io)?;
-        writer.write_all(blake3::hash(&checksums).as_bytes()).map_err(io)?;
-        writer.flush().map_err(io)?;
-        drop(writer);
-        temporary.as_file().sync_all().map_err(io)?;
-        temporary.persist(path).map_err(|e| DataError::io(path, "rename the finished cache")(e.error))?;
-        Ok(())
+            writer.write_all(&checksums).map_err(io)?;
+            writer.write_all(blake3::hash(&checksums).as_bytes()).map_err(io)?;
+            Ok(())
+        })
     }
 }
 

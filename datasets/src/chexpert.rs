@@ -13,15 +13,16 @@
 //! The data use agreement of Stanford AIMI forbids passing on any part of the data set.
 //! J. Irvin et al., *CheXpert*, AAAI 2019.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use crate::config::{CheXpertConfig, Uncertainty};
-use crate::dataset::Loaded;
+use serde::{Deserialize, Serialize};
+
 use crate::files::Files;
+use crate::source::{DataSource, Loaded};
 use crate::split::{Assigned, Record};
 use crate::table::{Row, Table};
-use crate::{DataError, Result, Split};
+use crate::{DataError, Fit, Result, Split};
 
 /// The 14 observations, in the order of the tables.
 pub const LABELS: [&str; 14] = [
@@ -207,57 +208,125 @@ impl Gathered {
     }
 }
 
-pub(crate) fn load(config: &CheXpertConfig) -> Result<Loaded> {
-    for label in config.uncertainty_by_label.keys() {
-        if !LABELS.contains(&label.as_str()) {
-            return Err(DataError::UnknownLabel {
-                place: "data.source.chexpert.uncertainty_by_label".into(),
-                label: label.clone(),
-                known: LABELS.join(", "),
+/// CheXpert: a folder with `train.csv` and `train/`, the folder above it, or the AIMI download.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CheXpertConfig {
+    /// The folder.
+    pub root: PathBuf,
+    /// A table of labels that replaces those of `train.csv`, as `train_cheXbert.csv`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels_file: Option<PathBuf>,
+    /// What an uncertain label (-1) becomes: `ignore` (masked), `zeros` or `ones`. `ignore`.
+    #[serde(default)]
+    pub uncertainty: Uncertainty,
+    /// The same for single labels, as `Atelectasis = "ones"`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub uncertainty_by_label: BTreeMap<String, Uncertainty>,
+    /// What a blank label (not mentioned) becomes. `zeros`, as almost everywhere.
+    #[serde(default = "default_blank")]
+    pub blank: Uncertainty,
+    /// Leaves out lateral films. `true`.
+    #[serde(default = "default_true")]
+    pub frontal_only: bool,
+}
+
+/// What a label becomes that is neither positive nor negative.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Uncertainty {
+    /// Unknown: masked in losses and metrics.
+    #[default]
+    Ignore,
+    /// Negative.
+    Zeros,
+    /// Positive.
+    Ones,
+}
+
+impl CheXpertConfig {
+    /// CheXpert with the default treatment of uncertain and blank labels.
+    #[must_use]
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        CheXpertConfig {
+            root: root.into(),
+            labels_file: None,
+            uncertainty: Uncertainty::Ignore,
+            uncertainty_by_label: BTreeMap::new(),
+            blank: default_blank(),
+            frontal_only: true,
+        }
+    }
+}
+
+fn default_blank() -> Uncertainty {
+    Uncertainty::Zeros
+}
+
+fn default_true() -> bool {
+    true
+}
+
+impl DataSource for CheXpertConfig {
+    const LAYOUT: &'static str = "a folder with train.csv and train/ (CheXpert)";
+
+    fn detect(path: &Path, names: &[String]) -> Option<Self> {
+        let found = !names.is_empty() && find_root(path).is_some();
+        found.then(|| CheXpertConfig::new(path))
+    }
+
+    fn load(&self, _: usize, _: Fit) -> Result<Loaded> {
+        for label in self.uncertainty_by_label.keys() {
+            if !LABELS.contains(&label.as_str()) {
+                return Err(DataError::UnknownLabel {
+                    place: "data.source.chexpert.uncertainty_by_label".into(),
+                    label: label.clone(),
+                    known: LABELS.join(", "),
+                });
+            }
+        }
+        let layout = Layout::find(self)?;
+        let replaced = other_labels(self, &layout)?;
+        let mut all = Gathered::default();
+        let has_test = read_test(self, &layout, &mut all)?;
+        let has_valid = layout.tables.join("valid.csv").is_file();
+        let train = if has_test || has_valid { Assigned::NotTest } else { Assigned::Open };
+        read_films(self, &layout, "train.csv", train, replaced.as_ref(), &mut all)?;
+        if has_valid {
+            let split = if has_test { Split::Validation } else { Split::Test };
+            read_films(self, &layout, "valid.csv", Assigned::Fixed(split), None, &mut all)?;
+        }
+        if all.records.is_empty() {
+            return Err(DataError::Empty {
+                path: layout.root,
+                expected: "film that train.csv names".into(),
+                advice: "unpack the images beside the tables, as train/patient00001/study1/view1_frontal.jpg"
+                    .into(),
             });
         }
-    }
-    let layout = Layout::find(config)?;
-    let replaced = other_labels(config, &layout)?;
-    let mut all = Gathered::default();
-    let has_test = read_test(config, &layout, &mut all)?;
-    let has_valid = layout.tables.join("valid.csv").is_file();
-    let train = if has_test || has_valid { Assigned::NotTest } else { Assigned::Open };
-    read_films(config, &layout, "train.csv", train, replaced.as_ref(), &mut all)?;
-    if has_valid {
-        let split = if has_test { Split::Validation } else { Split::Test };
-        read_films(config, &layout, "valid.csv", Assigned::Fixed(split), None, &mut all)?;
-    }
-    if all.records.is_empty() {
-        return Err(DataError::Empty {
-            path: layout.root,
-            expected: "film that train.csv names".into(),
-            advice: "unpack the images beside the tables, as train/patient00001/study1/view1_frontal.jpg"
-                .into(),
-        });
-    }
-    let mut notes = vec![format!(
-        "CheXpert in {}: {} films (Irvin et al., AAAI 2019; do not pass on any part of it).",
-        layout.root.display(),
-        all.records.len()
-    )];
-    for (count, text) in [
-        (all.without_file, "rows have no image file and were left out."),
-        (all.lateral, "lateral films were left out."),
-        (all.without_labels, "films have no line in the other label file and were left out."),
-    ] {
-        if count > 0 {
-            notes.push(format!("{count} {text}"));
+        let mut notes = vec![format!(
+            "CheXpert in {}: {} films (Irvin et al., AAAI 2019; do not pass on any part of it).",
+            layout.root.display(),
+            all.records.len()
+        )];
+        for (count, text) in [
+            (all.without_file, "rows have no image file and were left out."),
+            (all.lateral, "lateral films were left out."),
+            (all.without_labels, "films have no line in the other label file and were left out."),
+        ] {
+            if count > 0 {
+                notes.push(format!("{count} {text}"));
+            }
         }
+        let files = Files { paths: all.paths };
+        Ok(Loaded {
+            label_names: LABELS.iter().map(|&name| name.to_owned()).collect(),
+            records: all.records,
+            content: files.content(&layout.root),
+            pixels: Box::new(files),
+            notes,
+        })
     }
-    let files = Files { paths: all.paths };
-    Ok(Loaded {
-        label_names: LABELS.iter().map(|&name| name.to_owned()).collect(),
-        records: all.records,
-        content: files.content(&layout.root),
-        pixels: Box::new(files),
-        notes,
-    })
 }
 
 fn read_films(

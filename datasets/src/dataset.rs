@@ -6,32 +6,10 @@
 use rayon::prelude::*;
 
 use crate::cache::{self, Cache};
-use crate::config::{DataConfig, Source};
+use crate::config::DataConfig;
+use crate::source::{Loaded, Pixels};
 use crate::split::{self, Record};
-use crate::{DataError, Example, Film, Fit, Result, Split};
-use crate::{chexpert, digits, folder, nih, npz, phantom};
-
-/// Pixels by index: what a source hands to [`FilmDataset`].
-pub(crate) trait Pixels: Send + Sync {
-    /// The film at `side x side`.
-    fn film(&self, index: usize, side: usize, fit: Fit) -> Result<Film>;
-
-    /// Whether a film costs so much that a cache of resized films pays.
-    fn is_slow(&self) -> bool {
-        false
-    }
-}
-
-/// What a loader found.
-pub(crate) struct Loaded {
-    pub label_names: Vec<String>,
-    pub records: Vec<Record>,
-    pub pixels: Box<dyn Pixels>,
-    /// Says which data this is: part of the digest.
-    pub content: String,
-    /// One line on the source, then things the user should know (rows without a file and the like).
-    pub notes: Vec<String>,
-}
+use crate::{DataError, Example, Film, Result, Split};
 
 /// An opened data set. Shared between threads freely.
 pub struct FilmDataset {
@@ -60,16 +38,7 @@ impl FilmDataset {
     /// Says which file or field is wrong, what was expected, and what to do.
     pub fn open(config: &DataConfig) -> Result<Self> {
         config.check()?;
-        let loaded = match &config.source {
-            Source::Phantom(source) => phantom::load(source),
-            Source::Nih(source) => nih::load(source)?,
-            Source::Npz(source) => npz::load(source, config.side, config.fit)?,
-            Source::Folder(source) => folder::load(source)?,
-            Source::Chexpert(source) => chexpert::load(source)?,
-            Source::Mnist(source) => digits::load_mnist(source, config.side, config.fit)?,
-            Source::Cifar10(source) => digits::load_cifar(source, config.side, config.fit)?,
-        };
-        Self::assemble(config, loaded)
+        Self::assemble(config, config.source.load(config.side, config.fit)?)
     }
 
     fn assemble(config: &DataConfig, loaded: Loaded) -> Result<Self> {

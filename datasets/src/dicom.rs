@@ -21,7 +21,7 @@ use dicom_pixeldata::{
     DecodedPixelData, PhotometricInterpretation, PixelDecoder, PixelRepresentation, PlanarConfiguration,
 };
 
-use crate::image_file::{ADVICE, MAX_IMAGE_BYTES, MAX_IMAGE_SIDE, image_error};
+use crate::image_bounds::{ADVICE, MAX_IMAGE_BYTES, MAX_IMAGE_SIDE, image_error};
 use crate::{DataError, Film, Result};
 
 /// How much of a file [`is_dicom`] looks at: the preamble and the four letters behind it.

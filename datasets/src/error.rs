@@ -34,15 +34,16 @@ pub enum DataError {
 
     /// A path holds none of the layouts this crate reads.
     #[error(
-        "{}: not a data set that Veilray knows ({found}); expected {}",
-        path.display(),
-        crate::detect::KNOWN_LAYOUTS
+        "{}: not a data set that Veilray knows ({found}); expected {known}",
+        path.display()
     )]
     UnknownLayout {
         /// The path that was inspected.
         path: PathBuf,
         /// What was found there.
         found: String,
+        /// What the layouts look like that are read.
+        known: String,
     },
 
     /// A table lacks a column.
@@ -173,6 +174,12 @@ pub fn advice_on_space(reason: &std::io::Error) -> &'static str {
         "; nothing that was there before is lost: make room and run the same command again"
     } else {
         ""
+    }
+}
+
+impl From<durable::Error> for DataError {
+    fn from(error: durable::Error) -> Self {
+        DataError::Io { path: error.path, action: error.step, source: error.source }
     }
 }
 

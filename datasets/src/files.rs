@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use crate::dataset::Pixels;
 use crate::image_file::load_film_with;
+use crate::source::Pixels;
 use crate::{DataError, Film, Fit, Result};
 
 /// How deep below the root folders are searched.

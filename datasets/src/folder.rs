@@ -6,12 +6,13 @@
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
-use crate::config::FolderConfig;
-use crate::dataset::Loaded;
+use serde::{Deserialize, Serialize};
+
 use crate::files::Files;
+use crate::source::{DataSource, Loaded};
 use crate::split::{Assigned, Record};
 use crate::table::{Row, Table};
-use crate::{DataError, Result, Split};
+use crate::{DataError, Fit, Result, Split};
 
 const IMAGE: [&str; 8] = ["image", "file", "filename", "path", "image index", "image path", "image id", "id"];
 const PATIENT: [&str; 5] = ["patient", "patient id", "subject", "subject id", "case"];
@@ -159,61 +160,112 @@ fn image_path(root: &Path, row: Row<'_>, name: &str) -> Result<PathBuf> {
     Err(DataError::Missing { path: direct, expected: format!("the film that {} names", row.place()) })
 }
 
-pub(crate) fn load(config: &FolderConfig) -> Result<Loaded> {
-    let root = &config.root;
-    if !root.is_dir() {
-        return Err(DataError::Missing {
-            path: root.clone(),
-            expected: "a folder of images with a CSV file".into(),
-        });
-    }
-    let table = Table::read(&find_table(config)?)?;
-    let named = |given: &Option<String>, usual: &[&str]| match given {
-        Some(name) => table.column(&[name]).map(Some),
-        None => Ok(table.find(usual)),
-    };
-    let image = match &config.image_column {
-        Some(name) => table.column(&[name])?,
-        None => table.column(&IMAGE)?,
-    };
-    let patient = named(&config.patient_column, &PATIENT)?;
-    let split = named(&config.split_column, &SPLIT)?;
-    let taken: Vec<usize> = [Some(image), patient, split].into_iter().flatten().collect();
-    let spelling = spelling(config, &table, &taken)?;
-    let label_names = match &spelling {
-        Spelling::Columns(columns) => columns.iter().map(|&column| table.header()[column].clone()).collect(),
-        Spelling::Joined(_, names) => names.clone(),
-    };
-    let (mut records, mut paths) = (Vec::new(), Vec::new());
-    let mut seen = BTreeSet::new();
-    for row in table.rows() {
-        let name = row.required(image)?;
-        if !seen.insert(name) {
-            return Err(row.error(format!("film {name:?} has a second line"), "keep one line per film"));
+/// A folder of PNG, JPEG or DICOM images and a CSV file with a row per image.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FolderConfig {
+    /// The folder; image names in the CSV file are relative to it.
+    pub root: PathBuf,
+    /// The CSV file, relative to the folder. Left out: `labels.csv`, or the only CSV file there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub csv: Option<PathBuf>,
+    /// The column with the image's file name. Left out: the first of `image`, `file`, `filename`, `path`, ...
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_column: Option<String>,
+    /// The column with the patient. Left out: the first of `patient`, `patient_id`, `subject_id`, ...; where
+    /// there is none, each film is its own patient.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patient_column: Option<String>,
+    /// The column with `train`, `validation` or `test`. Left out: `split`, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split_column: Option<String>,
+    /// The columns that are labels: 1, 0, blank or -1 for unknown. Left out: every other column that holds
+    /// only such values, or one column of names joined by `|`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub label_columns: Vec<String>,
+}
+
+impl FolderConfig {
+    /// A folder whose CSV file and columns are found by their usual names.
+    #[must_use]
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        FolderConfig {
+            root: root.into(),
+            csv: None,
+            image_column: None,
+            patient_column: None,
+            split_column: None,
+            label_columns: Vec::new(),
         }
-        paths.push(image_path(root, row, name)?);
-        records.push(Record {
-            id: name.to_owned(),
-            patient: match patient {
-                Some(column) => row.required(column)?.to_owned(),
-                None => name.to_owned(),
-            },
-            labels: parse_labels(row, &spelling, &table)?,
-            split: split.map_or(Ok(Assigned::Open), |column| parse_split(row, column))?,
-        });
     }
-    // Without a single prescribed test film, an empty split column leaves everything open.
-    if !records.iter().any(|record| record.split == Assigned::Fixed(Split::Test)) {
-        for record in &mut records {
-            if record.split == Assigned::NotTest {
-                record.split = Assigned::Open;
+}
+
+impl DataSource for FolderConfig {
+    const LAYOUT: &'static str = "a folder of images with a CSV file";
+
+    fn detect(path: &Path, names: &[String]) -> Option<Self> {
+        let is_table = |name: &String| name.to_ascii_lowercase().ends_with(".csv");
+        names.iter().any(is_table).then(|| FolderConfig::new(path))
+    }
+
+    fn load(&self, _: usize, _: Fit) -> Result<Loaded> {
+        let root = &self.root;
+        if !root.is_dir() {
+            return Err(DataError::Missing {
+                path: root.clone(),
+                expected: "a folder of images with a CSV file".into(),
+            });
+        }
+        let table = Table::read(&find_table(self)?)?;
+        let named = |given: &Option<String>, usual: &[&str]| match given {
+            Some(name) => table.column(&[name]).map(Some),
+            None => Ok(table.find(usual)),
+        };
+        let image = match &self.image_column {
+            Some(name) => table.column(&[name])?,
+            None => table.column(&IMAGE)?,
+        };
+        let patient = named(&self.patient_column, &PATIENT)?;
+        let split = named(&self.split_column, &SPLIT)?;
+        let taken: Vec<usize> = [Some(image), patient, split].into_iter().flatten().collect();
+        let spelling = spelling(self, &table, &taken)?;
+        let label_names = match &spelling {
+            Spelling::Columns(columns) => {
+                columns.iter().map(|&column| table.header()[column].clone()).collect()
+            }
+            Spelling::Joined(_, names) => names.clone(),
+        };
+        let (mut records, mut paths) = (Vec::new(), Vec::new());
+        let mut seen = BTreeSet::new();
+        for row in table.rows() {
+            let name = row.required(image)?;
+            if !seen.insert(name) {
+                return Err(row.error(format!("film {name:?} has a second line"), "keep one line per film"));
+            }
+            paths.push(image_path(root, row, name)?);
+            records.push(Record {
+                id: name.to_owned(),
+                patient: match patient {
+                    Some(column) => row.required(column)?.to_owned(),
+                    None => name.to_owned(),
+                },
+                labels: parse_labels(row, &spelling, &table)?,
+                split: split.map_or(Ok(Assigned::Open), |column| parse_split(row, column))?,
+            });
+        }
+        // Without a single prescribed test film, an empty split column leaves everything open.
+        if !records.iter().any(|record| record.split == Assigned::Fixed(Split::Test)) {
+            for record in &mut records {
+                if record.split == Assigned::NotTest {
+                    record.split = Assigned::Open;
+                }
             }
         }
+        let mut notes = vec![format!("Image folder {}: {} films.", root.display(), records.len())];
+        if patient.is_none() {
+            notes.push("No patient column: every film counts as its own patient.".into());
+        }
+        let files = Files { paths };
+        Ok(Loaded { label_names, records, content: files.content(root), pixels: Box::new(files), notes })
     }
-    let mut notes = vec![format!("Image folder {}: {} films.", root.display(), records.len())];
-    if patient.is_none() {
-        notes.push("No patient column: every film counts as its own patient.".into());
-    }
-    let files = Files { paths };
-    Ok(Loaded { label_names, records, content: files.content(root), pixels: Box::new(files), notes })
 }

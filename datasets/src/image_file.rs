@@ -1,19 +1,12 @@
 //! One PNG, JPEG or DICOM file to one film, with bounds on what a file may make the decoder allocate.
 
-use std::io::{BufReader, Read, Seek};
-use std::path::{Path, PathBuf};
+use std::io::{BufRead, BufReader, Cursor, Read, Seek};
+use std::path::Path;
 
 use image::{ColorType, DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 
-use crate::{DataError, Film, Fit, Result, dicom};
-
-/// The largest width or height of an image file, in pixels. Full-size digital radiographs have 3000 to 5000.
-pub const MAX_IMAGE_SIDE: u32 = 16_384;
-
-/// The most bytes that a decoded image may take.
-pub const MAX_IMAGE_BYTES: u64 = 512 << 20;
-
-pub(crate) const ADVICE: &str = "copy the file again from its source, or take it out of the data set";
+use crate::image_bounds::{ADVICE, MAX_IMAGE_BYTES, MAX_IMAGE_SIDE, image_error};
+use crate::{DataError, Film, Fit, Result, dicom, jpeg_end};
 
 /// Reads one PNG, JPEG or DICOM film, keeps its central square, and resizes it to `side x side`.
 ///
@@ -66,24 +59,40 @@ pub(crate) fn read_film(path: &Path) -> Result<Film> {
     decode(path, BufReader::new(file))
 }
 
-pub(crate) fn image_error(path: &Path, problem: impl Into<String>, advice: &str) -> DataError {
-    DataError::Image { path: PathBuf::from(path), problem: problem.into(), advice: advice.into() }
-}
-
-fn decode(path: &Path, reader: impl Seek + std::io::BufRead) -> Result<Film> {
-    let damaged = |error: image::ImageError| {
-        image_error(path, format!("expected a PNG or JPEG film, but decoding failed ({error})"), ADVICE)
-    };
+fn decode(path: &Path, reader: impl Seek + BufRead) -> Result<Film> {
     let reader = ImageReader::new(reader)
         .with_guessed_format()
         .map_err(DataError::io(path, "read the start of the film"))?;
-    if !matches!(reader.format(), Some(ImageFormat::Png | ImageFormat::Jpeg)) {
+    if reader.format() == Some(ImageFormat::Jpeg) {
+        return decode_jpeg(path, reader.into_inner());
+    }
+    if reader.format() != Some(ImageFormat::Png) {
         return Err(image_error(
             path,
             "expected a PNG, JPEG or DICOM film, but the file begins like none of them",
             "convert it to PNG, or take it out of the data set",
         ));
     }
+    decode_by(path, reader)
+}
+
+/// A JPEG film, if its stream is whole.
+fn decode_jpeg(path: &Path, mut file: impl Seek + Read) -> Result<Film> {
+    let mut stream = Vec::new();
+    file.rewind()
+        .and_then(|()| file.take(MAX_IMAGE_BYTES + 1).read_to_end(&mut stream))
+        .map_err(DataError::io(path, "read the film"))?;
+    if !jpeg_end::is_whole(&stream) {
+        return Err(image_error(path, "expected a whole JPEG film, but the file ends in the middle", ADVICE));
+    }
+    decode_by(path, ImageReader::with_format(Cursor::new(stream), ImageFormat::Jpeg))
+}
+
+/// Decodes within the bounds, upright.
+fn decode_by(path: &Path, reader: ImageReader<impl Seek + BufRead>) -> Result<Film> {
+    let damaged = |error: image::ImageError| {
+        image_error(path, format!("expected a PNG or JPEG film, but decoding failed ({error})"), ADVICE)
+    };
     let mut decoder = reader.into_decoder().map_err(damaged)?;
     let (width, height) = decoder.dimensions();
     let longest = u64::from(width.max(height));
@@ -109,8 +118,11 @@ fn decode(path: &Path, reader: impl Seek + std::io::BufRead) -> Result<Film> {
         decoder.color_type(),
         ColorType::L16 | ColorType::La16 | ColorType::Rgb16 | ColorType::Rgba16
     );
-    let image = DynamicImage::from_decoder(decoder).map_err(damaged)?;
-    let (height, width) = (height as usize, width as usize);
+    // Cameras and phones store pictures as the sensor lies and say in the EXIF data how to turn them.
+    let orientation = decoder.orientation().map_err(damaged)?;
+    let mut image = DynamicImage::from_decoder(decoder).map_err(damaged)?;
+    image.apply_orientation(orientation);
+    let (height, width) = (image.height() as usize, image.width() as usize);
     if wide {
         let pixels = image.into_luma16().iter().map(|&p| f32::from(p) / 65535.0).collect();
         Ok(Film { height, width, pixels })

@@ -202,25 +202,15 @@ impl LatentSet {
             ("labels", Tensor::new(Dtype::I8, vec![films, self.label_names.len()], labels)),
             ("splits", Tensor::new(Dtype::U8, vec![films], splits)),
         ];
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        std::fs::create_dir_all(folder).map_err(DataError::io(folder, "create the folder"))?;
-        let temporary = tempfile::Builder::new()
-            .prefix(".latents-")
-            .tempfile_in(folder)
-            .map_err(DataError::io(folder, "create a temporary file"))?;
         let metadata = HashMap::from([(METADATA_KEY.to_owned(), json)]);
-        safetensors::serialize_to_file(tensors, Some(metadata), temporary.path()).map_err(|e| match e {
-            safetensors::SafeTensorError::IoError(reason) => DataError::io(path, "write the latents")(reason),
-            other => latents_error(other.to_string()),
-        })?;
-        // Reopened, because the writer above replaces the file behind the temporary name.
-        std::fs::File::open(temporary.path())
-            .and_then(|file| file.sync_all())
-            .map_err(DataError::io(path, "sync the latents"))?;
-        temporary
-            .into_temp_path()
-            .persist(path)
-            .map_err(|e| DataError::io(path, "rename the latents")(e.error))
+        durable::write_by_path(path, |temporary| {
+            safetensors::serialize_to_file(tensors, Some(metadata), temporary).map_err(|e| match e {
+                safetensors::SafeTensorError::IoError(reason) => {
+                    DataError::io(path, "write the latents")(reason)
+                }
+                other => latents_error(other.to_string()),
+            })
+        })
     }
 
     /// Reads and checks a latent file.
@@ -228,38 +218,10 @@ impl LatentSet {
     /// # Errors
     /// The file is missing, cut short, altered so that it no longer fits together, or of another kind or version.
     pub fn load(path: &Path) -> Result<Self> {
+        let bytes = read_bounded(path)?;
         let fail = |problem: String| DataError::Latents { path: path.into(), problem };
-        let size = std::fs::metadata(path)
-            .map_err(|error| match error.kind() {
-                std::io::ErrorKind::NotFound => DataError::Missing {
-                    path: path.into(),
-                    expected: "a latent file as `veilray encode` writes".into(),
-                },
-                _ => DataError::io(path, "look at the file")(error),
-            })?
-            .len();
-        if size > MAX_FILE_BYTES {
-            let what = "its size in bytes".into();
-            return Err(DataError::TooLarge { path: path.into(), what, found: size, limit: MAX_FILE_BYTES });
-        }
-        let bytes = std::fs::read(path).map_err(DataError::io(path, "read the latents"))?;
         let cut = |e: safetensors::SafeTensorError| fail(format!("the file is damaged or cut short ({e})"));
-        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(cut)?;
-        let json =
-            header.metadata().as_ref().and_then(|metadata| metadata.get(METADATA_KEY)).ok_or_else(|| {
-                fail(format!("it has no {METADATA_KEY:?} metadata, so it is some other file"))
-            })?;
-        let version = serde_json::from_str::<serde_json::Value>(json)
-            .ok()
-            .and_then(|value| value.get("version")?.as_u64())
-            .ok_or_else(|| fail("its metadata has no version".into()))?;
-        if version != u64::from(VERSION) {
-            return Err(fail(format!(
-                "its layout has version {version}, this program reads version {VERSION}"
-            )));
-        }
-        let metadata: Metadata =
-            serde_json::from_str(json).map_err(|e| fail(format!("its metadata is damaged ({e})")))?;
+        let metadata = Metadata::read(&bytes, &fail)?;
         let tensors = SafeTensors::deserialize(&bytes).map_err(cut)?;
         let tensor = |name: &str, dtype: Dtype, rank: usize| {
             let view = tensors.tensor(name).map_err(|_| fail(format!("it has no tensor {name:?}")))?;
@@ -277,8 +239,7 @@ impl LatentSet {
             tensor("labels", Dtype::I8, 2)?,
             tensor("splits", Dtype::U8, 1)?,
         );
-        let films = metadata.ids.len();
-        let shape = latents.shape();
+        let (films, shape) = (metadata.ids.len(), latents.shape());
         for (name, found, expected) in [
             ("latents", shape[0], films),
             ("labels", labels.shape()[0], films),
@@ -291,50 +252,88 @@ impl LatentSet {
                 )));
             }
         }
-        let label = |&byte: &u8| match byte {
-            0 => Ok(Some(false)),
-            1 => Ok(Some(true)),
-            0xff => Ok(None),
-            other => Err(fail(format!("expected labels 1, 0 or -1, found {}", other as i8))),
-        };
-        let labels: Vec<Vec<Option<bool>>> = match metadata.label_names.len() {
-            0 => vec![Vec::new(); films],
-            width => labels
-                .data()
-                .chunks_exact(width)
-                .map(|row| row.iter().map(label).collect())
-                .collect::<Result<_>>()?,
-        };
-        let splits = splits
-            .data()
-            .iter()
-            .map(|&byte| {
-                let split = Split::ALL.get(usize::from(byte)).copied();
-                split.ok_or_else(|| fail(format!("expected splits 0, 1 or 2, found {byte}")))
-            })
-            .collect::<Result<Vec<Split>>>()?;
+        let values = latents.data().as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
         let set = LatentSet {
+            labels: read_labels(labels.data(), films, metadata.label_names.len(), &fail)?,
+            splits: read_splits(splits.data(), &fail)?,
             label_names: metadata.label_names,
             ids: metadata.ids,
             patients: metadata.patients,
-            splits,
-            labels,
             channels: shape[1],
             height: shape[2],
             width: shape[3],
-            latents: latents
-                .data()
-                .as_chunks::<4>()
-                .0
-                .iter()
-                .map(|bytes| f32::from_le_bytes(*bytes))
-                .collect(),
+            latents: values.collect(),
             encoder_digest: metadata.encoder_digest,
             data_digest: metadata.data_digest,
         };
         set.check(path)?;
         Ok(set)
     }
+}
+
+impl Metadata {
+    /// The JSON of a file's header, of the version that is read.
+    fn read(bytes: &[u8], fail: &impl Fn(String) -> DataError) -> Result<Self> {
+        let cut = |e: safetensors::SafeTensorError| fail(format!("the file is damaged or cut short ({e})"));
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(cut)?;
+        let json =
+            header.metadata().as_ref().and_then(|metadata| metadata.get(METADATA_KEY)).ok_or_else(|| {
+                fail(format!("it has no {METADATA_KEY:?} metadata, so it is some other file"))
+            })?;
+        let version = serde_json::from_str::<serde_json::Value>(json)
+            .ok()
+            .and_then(|value| value.get("version")?.as_u64())
+            .ok_or_else(|| fail("its metadata has no version".into()))?;
+        if version != u64::from(VERSION) {
+            return Err(fail(format!(
+                "its layout has version {version}, this program reads version {VERSION}"
+            )));
+        }
+        serde_json::from_str(json).map_err(|e| fail(format!("its metadata is damaged ({e})")))
+    }
+}
+
+/// The whole file, unless it is larger than any latent file.
+fn read_bounded(path: &Path) -> Result<Vec<u8>> {
+    let metadata = std::fs::metadata(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => DataError::Missing {
+            path: path.into(),
+            expected: "a latent file as `veilray encode` writes".into(),
+        },
+        _ => DataError::io(path, "look at the file")(error),
+    })?;
+    if metadata.len() > MAX_FILE_BYTES {
+        let (what, found) = ("its size in bytes".into(), metadata.len());
+        return Err(DataError::TooLarge { path: path.into(), what, found, limit: MAX_FILE_BYTES });
+    }
+    std::fs::read(path).map_err(DataError::io(path, "read the latents"))
+}
+
+/// Rows of labels: 1, 0, and -1 for unknown.
+fn read_labels(
+    bytes: &[u8],
+    films: usize,
+    width: usize,
+    fail: &impl Fn(String) -> DataError,
+) -> Result<Vec<Vec<Option<bool>>>> {
+    let label = |&byte: &u8| match byte {
+        0 => Ok(Some(false)),
+        1 => Ok(Some(true)),
+        0xff => Ok(None),
+        other => Err(fail(format!("expected labels 1, 0 or -1, found {}", other as i8))),
+    };
+    match width {
+        0 => Ok(vec![Vec::new(); films]),
+        width => bytes.chunks_exact(width).map(|row| row.iter().map(label).collect()).collect(),
+    }
+}
+
+fn read_splits(bytes: &[u8], fail: &impl Fn(String) -> DataError) -> Result<Vec<Split>> {
+    let split = |&byte: &u8| {
+        let split = Split::ALL.get(usize::from(byte)).copied();
+        split.ok_or_else(|| fail(format!("expected splits 0, 1 or 2, found {byte}")))
+    };
+    bytes.iter().map(split).collect()
 }
 
 struct Tensor {

@@ -8,7 +8,8 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`config`] | [`DataConfig`] and its sources |
+//! | [`config`] | [`DataConfig`] |
+//! | `sources` | the kinds of data sets: one file each, and one line there |
 //! | [`phantom`] | the generator of synthetic films |
 //! | [`attributes`] | what a table says about films besides findings |
 //! | [`augment`] | small changes to films for training |
@@ -37,31 +38,42 @@ pub mod phantom;
 
 mod arrays;
 mod cache;
+mod cifar;
 mod dataset;
 mod dicom;
-mod digits;
 mod error;
 mod example;
 mod files;
 mod film;
 mod folder;
+mod image_bounds;
 mod image_file;
+mod jpeg_end;
+mod mnist;
 pub mod nih;
 mod npy;
 mod npz;
+mod pictures;
+mod source;
+mod sources;
 mod split;
 mod table;
 
 pub use attributes::{Attribute, AttributesConfig};
 pub use augment::Augmentation;
-pub use config::{
-    CheXpertConfig, CifarConfig, DataConfig, FolderConfig, Limits, MnistConfig, NihConfig, NpzConfig,
-    PhantomConfig, Source, Uncertainty,
-};
+pub use chexpert::{CheXpertConfig, Uncertainty};
+pub use cifar::CifarConfig;
+pub use config::{DataConfig, Limits};
 pub use dataset::FilmDataset;
 pub use detect::detect;
 pub use error::{DataError, Result, advice_on_space};
 pub use example::{Example, Split};
 pub use film::{Film, Fit};
+pub use folder::FolderConfig;
 pub use image_file::{load_film, load_film_with};
 pub use latent_set::LatentSet;
+pub use mnist::MnistConfig;
+pub use nih::NihConfig;
+pub use npz::NpzConfig;
+pub use phantom::PhantomConfig;
+pub use sources::Source;

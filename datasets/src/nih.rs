@@ -12,12 +12,13 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use crate::config::NihConfig;
-use crate::dataset::Loaded;
+use serde::{Deserialize, Serialize};
+
 use crate::files::{self, Files};
+use crate::source::{DataSource, Loaded};
 use crate::split::{Assigned, Record};
 use crate::table::{self, Row, Table};
-use crate::{DataError, Result, Split};
+use crate::{DataError, Fit, Result, Split};
 
 /// The 14 findings, in the order of ChestMNIST and of the CheXNet lists.
 pub const LABELS: [&str; 14] = [
@@ -199,81 +200,98 @@ pub fn bounding_boxes(path: &Path) -> Result<Vec<BoundingBox>> {
     Ok(boxes)
 }
 
-pub(crate) fn load(config: &NihConfig) -> Result<Loaded> {
-    let root = &config.root;
-    if !root.is_dir() {
-        return Err(DataError::Missing {
-            path: root.clone(),
-            expected: "the folder of NIH ChestX-ray14".into(),
-        });
+/// NIH ChestX-ray14: a folder with `Data_Entry_2017*.csv` (or `sample_labels.csv`) and PNG files anywhere below.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NihConfig {
+    /// The folder.
+    pub root: PathBuf,
+}
+
+impl DataSource for NihConfig {
+    const LAYOUT: &'static str = "a folder with Data_Entry_2017*.csv or sample_labels.csv (NIH ChestX-ray14)";
+
+    fn detect(path: &Path, names: &[String]) -> Option<Self> {
+        names.iter().any(|name| is_table(name)).then(|| NihConfig { root: path.into() })
     }
-    let table = Table::read(&find_table(root)?)?;
-    let image = table.column(&["Image Index"])?;
-    let findings = table.column(&["Finding Labels"])?;
-    let patient = table.find(&["Patient ID"]);
-    let lists = Lists::read(root)?;
-    let (mut images, repeated) = files::by_name(root, &["png"])?;
-    if images.is_empty() {
-        return Err(DataError::Empty {
-            path: root.clone(),
-            expected: "PNG film".into(),
-            advice: "unpack the images_*.tar.gz archives below this folder".into(),
-        });
-    }
-    let (mut records, mut paths) = (Vec::new(), Vec::new());
-    let (mut without_file, mut unlisted) = (0, 0);
-    for row in table.rows() {
-        let name = row.required(image)?;
-        let labels = parse_labels(row, findings)?;
-        // A row is used once: a second row for the same film finds no file left.
-        let Some(path) = images.remove(name) else {
-            without_file += 1;
-            continue;
-        };
-        let Some(split) = lists.assign(name) else {
-            unlisted += 1;
-            continue;
-        };
-        let patient = match patient {
-            Some(column) => row.required(column)?.trim_start_matches('0').to_owned(),
-            None => name.split('_').next().unwrap_or(name).trim_start_matches('0').to_owned(),
-        };
-        records.push(Record { id: name.to_owned(), patient, labels, split });
-        paths.push(path);
-    }
-    if records.is_empty() {
-        return Err(DataError::Empty {
-            path: root.clone(),
-            expected: format!("PNG film that {} names and the lists allow", table.path().display()),
-            advice: "check that images, table and lists are of the same release".into(),
-        });
-    }
-    let mut notes = vec![format!(
-        "NIH ChestX-ray14 in {}: {} films (data: NIH Clinical Center; Wang et al., CVPR 2017).",
-        root.display(),
-        records.len()
-    )];
-    let mut note = |count: usize, text: &str| {
-        if count > 0 {
-            notes.push(format!("{count} {text}"));
+
+    fn load(&self, _: usize, _: Fit) -> Result<Loaded> {
+        let root = &self.root;
+        if !root.is_dir() {
+            return Err(DataError::Missing {
+                path: root.clone(),
+                expected: "the folder of NIH ChestX-ray14".into(),
+            });
         }
-    };
-    note(without_file, "rows of the table have no image file and were left out.");
-    note(images.len(), "image files are not in the table and were left out.");
-    note(unlisted, "films are in none of the lists and were left out.");
-    note(repeated, "image files repeat the name of another and were left out.");
-    let list = ["BBox_List_2017.csv", "BBox_List_2017.csv.gz"].map(|name| root.join(name));
-    if let Some(list) = list.iter().find(|list| list.is_file()) {
-        let names: HashSet<&str> = records.iter().map(|record| record.id.as_str()).collect();
-        let boxes = bounding_boxes(list)?.iter().filter(|found| names.contains(found.film.as_str())).count();
-        note(boxes, "bounding boxes mark findings on these films.");
+        let table = Table::read(&find_table(root)?)?;
+        let image = table.column(&["Image Index"])?;
+        let findings = table.column(&["Finding Labels"])?;
+        let patient = table.find(&["Patient ID"]);
+        let lists = Lists::read(root)?;
+        let (mut images, repeated) = files::by_name(root, &["png"])?;
+        if images.is_empty() {
+            return Err(DataError::Empty {
+                path: root.clone(),
+                expected: "PNG film".into(),
+                advice: "unpack the images_*.tar.gz archives below this folder".into(),
+            });
+        }
+        let (mut records, mut paths) = (Vec::new(), Vec::new());
+        let (mut without_file, mut unlisted) = (0, 0);
+        for row in table.rows() {
+            let name = row.required(image)?;
+            let labels = parse_labels(row, findings)?;
+            // A row is used once: a second row for the same film finds no file left.
+            let Some(path) = images.remove(name) else {
+                without_file += 1;
+                continue;
+            };
+            let Some(split) = lists.assign(name) else {
+                unlisted += 1;
+                continue;
+            };
+            let patient = match patient {
+                Some(column) => row.required(column)?.trim_start_matches('0').to_owned(),
+                None => name.split('_').next().unwrap_or(name).trim_start_matches('0').to_owned(),
+            };
+            records.push(Record { id: name.to_owned(), patient, labels, split });
+            paths.push(path);
+        }
+        if records.is_empty() {
+            return Err(DataError::Empty {
+                path: root.clone(),
+                expected: format!("PNG film that {} names and the lists allow", table.path().display()),
+                advice: "check that images, table and lists are of the same release".into(),
+            });
+        }
+        let mut notes = vec![format!(
+            "NIH ChestX-ray14 in {}: {} films (data: NIH Clinical Center; Wang et al., CVPR 2017).",
+            root.display(),
+            records.len()
+        )];
+        let mut note = |count: usize, text: &str| {
+            if count > 0 {
+                notes.push(format!("{count} {text}"));
+            }
+        };
+        note(without_file, "rows of the table have no image file and were left out.");
+        note(images.len(), "image files are not in the table and were left out.");
+        note(unlisted, "films are in none of the lists and were left out.");
+        note(repeated, "image files repeat the name of another and were left out.");
+        let list = ["BBox_List_2017.csv", "BBox_List_2017.csv.gz"].map(|name| root.join(name));
+        if let Some(list) = list.iter().find(|list| list.is_file()) {
+            let names: HashSet<&str> = records.iter().map(|record| record.id.as_str()).collect();
+            let boxes =
+                bounding_boxes(list)?.iter().filter(|found| names.contains(found.film.as_str())).count();
+            note(boxes, "bounding boxes mark findings on these films.");
+        }
+        let files = Files { paths };
+        Ok(Loaded {
+            label_names: LABELS.iter().map(|&name| name.to_owned()).collect(),
+            records,
+            content: files.content(root),
+            pixels: Box::new(files),
+            notes,
+        })
     }
-    let files = Files { paths };
-    Ok(Loaded {
-        label_names: LABELS.iter().map(|&name| name.to_owned()).collect(),
-        records,
-        content: files.content(root),
-        pixels: Box::new(files),
-        notes,
-    })
 }

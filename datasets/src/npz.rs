@@ -8,15 +8,15 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 use zip::ZipArchive;
 
 use crate::arrays::{Bytes, MAX_MEMORY, array_error, resize};
-use crate::config::NpzConfig;
-use crate::dataset::Loaded;
 use crate::npy::Header;
+use crate::source::{DataSource, Loaded};
 use crate::split::{Assigned, Record};
 use crate::table::Table;
 use crate::{DataError, Fit, Result, Split};
@@ -33,6 +33,11 @@ const BLOCK_BYTES: usize = 32 << 20;
 
 const COPY_AGAIN: &str = "the file is damaged or cut short: copy or download it again";
 const LAYOUT: &str = "expected the MedMNIST layout: train_images, train_labels, val_images, ...";
+
+/// Whether a path has the ending of such a file.
+pub(crate) fn is_npz(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("npz"))
+}
 
 /// The array file, opened.
 struct Archive<'a> {
@@ -257,60 +262,87 @@ enum Meaning {
     Classes(usize),
 }
 
-pub(crate) fn load(config: &NpzConfig, side: usize, fit: Fit) -> Result<Loaded> {
-    let path = config.path.as_path();
-    let mut archive = Archive::open(path, side, fit)?;
-    let present: Vec<(&str, Split)> =
-        SPLITS.into_iter().filter(|(name, _)| archive.has(&format!("{name}_images"))).collect();
-    if !present.iter().any(|&(_, split)| split == Split::Train) {
-        let problem = format!("no array \"train_images\"; its members are: {}", archive.names());
-        return Err(array_error(path, problem, LAYOUT));
-    }
-    let mut bytes = Vec::new();
-    let mut parts = Vec::new();
-    for (name, split) in present {
-        let films = archive.films(&format!("{name}_images"), &mut bytes)?;
-        let labels = archive.labels(&format!("{name}_labels"), films)?;
-        parts.push((name, split, films, labels));
-    }
-    let (columns, meaning) = meaning(path, &parts)?;
-    let label_names = name_labels(config, columns)?;
-    let index = read_index(path)?;
-    let has = |wanted: Split| parts.iter().any(|&(_, split, ..)| split == wanted);
-    let assigned = |split: Split| match split {
-        Split::Train if !has(Split::Test) && !has(Split::Validation) => Assigned::Open,
-        Split::Train if !has(Split::Validation) => Assigned::NotTest,
-        fixed => Assigned::Fixed(fixed),
-    };
-    let mut records = Vec::new();
-    for (name, split, films, labels) in &parts {
-        for film in 0..*films {
-            let row = &labels.values[film * labels.columns..][..labels.columns];
-            let labels = match meaning {
-                Meaning::Findings => row.iter().map(|&value| Some(value == 1)).collect(),
-                Meaning::Classes(classes) => (0..classes as i64).map(|class| Some(class == row[0])).collect(),
-            };
-            let (id, patient) = match &index {
-                None => (format!("{name}-{film:06}"), format!("{name}-{film:06}")),
-                Some(index) => index.get(&(*name, film)).cloned().ok_or_else(|| {
-                    let problem = format!("the index beside it has no line for row {film} of {name}");
-                    array_error(path, problem, "complete the index, or take it away")
-                })?,
-            };
-            records.push(Record { id, patient, labels, split: assigned(*split) });
+/// A MedMNIST array file: `{train,val,test}_{images,labels}`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NpzConfig {
+    /// The `.npz` file. A `<name>_index.csv.gz` (or `.csv`) beside it gives patients and film names.
+    pub path: PathBuf,
+    /// Names of the label columns, or of the classes. Empty: the 14 NIH names where there are 14 columns,
+    /// numbers otherwise.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub label_names: Vec<String>,
+}
+
+impl DataSource for NpzConfig {
+    const LAYOUT: &'static str = "a .npz file (MedMNIST)";
+
+    fn detect(path: &Path, names: &[String]) -> Option<Self> {
+        if names.is_empty() {
+            return is_npz(path).then(|| NpzConfig { path: path.into(), label_names: Vec::new() });
         }
+        let mut found = names.iter().filter(|name| is_npz(Path::new(name)));
+        let (name, None) = (found.next()?, found.next()) else { return None };
+        Some(NpzConfig { path: path.join(name), label_names: Vec::new() })
     }
-    let mut notes = vec![format!("Array file {}: {} films.", path.display(), records.len())];
-    if index.is_none() {
-        notes.push("No index beside it: every film counts as its own patient.".into());
+
+    fn load(&self, side: usize, fit: Fit) -> Result<Loaded> {
+        let path = self.path.as_path();
+        let mut archive = Archive::open(path, side, fit)?;
+        let present: Vec<(&str, Split)> =
+            SPLITS.into_iter().filter(|(name, _)| archive.has(&format!("{name}_images"))).collect();
+        if !present.iter().any(|&(_, split)| split == Split::Train) {
+            let problem = format!("no array \"train_images\"; its members are: {}", archive.names());
+            return Err(array_error(path, problem, LAYOUT));
+        }
+        let mut bytes = Vec::new();
+        let mut parts = Vec::new();
+        for (name, split) in present {
+            let films = archive.films(&format!("{name}_images"), &mut bytes)?;
+            let labels = archive.labels(&format!("{name}_labels"), films)?;
+            parts.push((name, split, films, labels));
+        }
+        let (columns, meaning) = meaning(path, &parts)?;
+        let label_names = name_labels(self, columns)?;
+        let index = read_index(path)?;
+        let has = |wanted: Split| parts.iter().any(|&(_, split, ..)| split == wanted);
+        let assigned = |split: Split| match split {
+            Split::Train if !has(Split::Test) && !has(Split::Validation) => Assigned::Open,
+            Split::Train if !has(Split::Validation) => Assigned::NotTest,
+            fixed => Assigned::Fixed(fixed),
+        };
+        let mut records = Vec::new();
+        for (name, split, films, labels) in &parts {
+            for film in 0..*films {
+                let row = &labels.values[film * labels.columns..][..labels.columns];
+                let labels = match meaning {
+                    Meaning::Findings => row.iter().map(|&value| Some(value == 1)).collect(),
+                    Meaning::Classes(classes) => {
+                        (0..classes as i64).map(|class| Some(class == row[0])).collect()
+                    }
+                };
+                let (id, patient) = match &index {
+                    None => (format!("{name}-{film:06}"), format!("{name}-{film:06}")),
+                    Some(index) => index.get(&(*name, film)).cloned().ok_or_else(|| {
+                        let problem = format!("the index beside it has no line for row {film} of {name}");
+                        array_error(path, problem, "complete the index, or take it away")
+                    })?,
+                };
+                records.push(Record { id, patient, labels, split: assigned(*split) });
+            }
+        }
+        let mut notes = vec![format!("Array file {}: {} films.", path.display(), records.len())];
+        if index.is_none() {
+            notes.push("No index beside it: every film counts as its own patient.".into());
+        }
+        Ok(Loaded {
+            label_names,
+            records,
+            content: archive.content()?,
+            pixels: Box::new(Bytes { side, bytes }),
+            notes,
+        })
     }
-    Ok(Loaded {
-        label_names,
-        records,
-        content: archive.content()?,
-        pixels: Box::new(Bytes { side, bytes }),
-        notes,
-    })
 }
 
 /// Settles what the labels of all splits mean, and how many there are.

@@ -17,10 +17,13 @@ mod draws;
 mod findings;
 mod render;
 
-use crate::config::PhantomConfig;
-use crate::dataset::{Loaded, Pixels};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::source::{DataSource, Loaded, Pixels};
 use crate::split::{Assigned, Record};
-use crate::{Film, Fit, Result};
+use crate::{DataError, Film, Fit, Result};
 use anatomy::Anatomy;
 use draws::Draws;
 use findings::Findings;
@@ -29,6 +32,24 @@ pub use findings::LABELS;
 
 /// Raised whenever the same seed makes another picture or label.
 const VERSION: u32 = 1;
+
+/// The built-in phantom.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PhantomConfig {
+    /// Films in all splits together. 3000.
+    pub films: usize,
+    /// Films per patient, same anatomy. 3.
+    pub films_per_patient: usize,
+    /// Decides anatomies, findings and noise. 0.
+    pub seed: u64,
+}
+
+impl Default for PhantomConfig {
+    fn default() -> Self {
+        PhantomConfig { films: 3000, films_per_patient: 3, seed: 0 }
+    }
+}
 
 /// A generator of films.
 #[derive(Clone, Copy, Debug)]
@@ -76,25 +97,51 @@ impl Pixels for Phantom {
     }
 }
 
-/// The phantom as a data set.
-pub(crate) fn load(config: &PhantomConfig) -> Loaded {
-    let phantom = Phantom::new(config.seed, config.films_per_patient);
-    let records = (0..config.films)
-        .map(|film| Record {
-            id: format!("phantom-{film:06}"),
-            patient: format!("patient-{:05}", phantom.patient(film)),
-            labels: phantom.labels(film).iter().map(|&label| Some(label)).collect(),
-            split: Assigned::Open,
+impl DataSource for PhantomConfig {
+    /// It is nowhere on disk.
+    const LAYOUT: &'static str = "";
+
+    fn detect(_: &Path, _: &[String]) -> Option<Self> {
+        None
+    }
+
+    fn check(&self) -> Result<()> {
+        if !(1..=1_000_000).contains(&self.films) {
+            return Err(DataError::config(
+                "source.phantom.films",
+                format!("expected 1 to 1000000 films, got {}", self.films),
+                "3000 train a small classifier",
+            ));
+        }
+        if self.films_per_patient == 0 {
+            return Err(DataError::config(
+                "source.phantom.films_per_patient",
+                "expected at least 1, got 0",
+                "3 gives every patient three films",
+            ));
+        }
+        Ok(())
+    }
+
+    fn load(&self, _: usize, _: Fit) -> Result<Loaded> {
+        let phantom = Phantom::new(self.seed, self.films_per_patient);
+        let records = (0..self.films)
+            .map(|film| Record {
+                id: format!("phantom-{film:06}"),
+                patient: format!("patient-{:05}", phantom.patient(film)),
+                labels: phantom.labels(film).iter().map(|&label| Some(label)).collect(),
+                split: Assigned::Open,
+            })
+            .collect();
+        let PhantomConfig { films, films_per_patient, seed } = self;
+        Ok(Loaded {
+            label_names: LABELS.iter().map(|&name| name.to_owned()).collect(),
+            records,
+            pixels: Box::new(phantom),
+            content: format!("phantom version {VERSION} seed {seed} patients of {films_per_patient}"),
+            notes: vec![format!(
+                "Built-in phantom, seed {seed}: {films} synthetic films, {films_per_patient} per patient."
+            )],
         })
-        .collect();
-    let PhantomConfig { films, films_per_patient, seed } = config;
-    Loaded {
-        label_names: LABELS.iter().map(|&name| name.to_owned()).collect(),
-        records,
-        pixels: Box::new(phantom),
-        content: format!("phantom version {VERSION} seed {seed} patients of {films_per_patient}"),
-        notes: vec![format!(
-            "Built-in phantom, seed {seed}: {films} synthetic films, {films_per_patient} per patient."
-        )],
     }
 }

@@ -54,15 +54,28 @@ pub(super) fn unpack(object: &mut DefaultDicomObject, header: &Header) -> Result
 
 /// Compares what a stream claims with the header and with limits; gives its bits a sample.
 fn check(stream: &[u8], header: &Header) -> Result<u32, String> {
-    let cut = || "its JPEG 2000 stream is cut short or damaged".to_owned();
-    let word = |at: usize| -> Result<u64, String> {
-        let bytes = stream.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).ok_or_else(cut)?;
-        Ok(u64::from(u32::from_be_bytes(bytes)))
-    };
-    let half = |at: usize| -> Result<usize, String> {
-        let bytes = stream.get(at..at + 2).and_then(|bytes| bytes.try_into().ok()).ok_or_else(cut)?;
-        Ok(usize::from(u16::from_be_bytes(bytes)))
-    };
+    let (depth, area) = check_size(stream, header)?;
+    check_codings(stream, area)?;
+    Ok(depth)
+}
+
+fn cut() -> String {
+    "its JPEG 2000 stream is cut short or damaged".to_owned()
+}
+
+fn word(stream: &[u8], at: usize) -> Result<u64, String> {
+    let bytes = stream.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).ok_or_else(cut)?;
+    Ok(u64::from(u32::from_be_bytes(bytes)))
+}
+
+fn half(stream: &[u8], at: usize) -> Result<usize, String> {
+    let bytes = stream.get(at..at + 2).and_then(|bytes| bytes.try_into().ok()).ok_or_else(cut)?;
+    Ok(usize::from(u16::from_be_bytes(bytes)))
+}
+
+/// The marker segment SIZ, which comes first: bits a sample, and pixels.
+fn check_size(stream: &[u8], header: &Header) -> Result<(u32, u64), String> {
+    let word = |at: usize| word(stream, at);
     if stream.get(..4) != Some(&[0xff, 0x4f, 0xff, 0x51]) {
         return Err("its pixels are no JPEG 2000 codestream".into());
     }
@@ -102,34 +115,37 @@ fn check(stream: &[u8], header: &Header) -> Result<u32, String> {
             8 * header.bytes
         ));
     }
+    Ok((depth, rows * columns))
+}
 
-    let area = rows * columns;
+/// The coding styles (COD and COC) in the main header and in those of tile-parts.
+fn check_codings(stream: &[u8], area: u64) -> Result<(), String> {
     let mut place = 2;
     // End of the tile-part whose header is being read.
     let mut end = None;
     loop {
-        let marker = half(place)?;
+        let marker = half(stream, place)?;
         match marker {
             // Start of a tile-part: its length counts from the marker.
             0xff90 => {
-                let length = word(place + 6)? as usize;
+                let length = word(stream, place + 6)? as usize;
                 end = Some(if length == 0 { stream.len() } else { place.saturating_add(length) });
-                place += 2 + half(place + 2)?;
+                place += 2 + half(stream, place + 2)?;
             }
             // Start of its data.
             0xff93 => match end.take() {
                 Some(end) if end > place && end < stream.len() => place = end,
-                _ => return Ok(depth),
+                _ => return Ok(()),
             },
             // End of the stream.
-            0xffd9 => return Ok(depth),
+            0xffd9 => return Ok(()),
             0xff52 | 0xff53 => {
-                let length = half(place + 2)?;
+                let length = half(stream, place + 2)?;
                 let style = stream.get(place + 4..(place + 2).saturating_add(length)).ok_or_else(cut)?;
                 blocks(style, marker == 0xff52, area).ok_or_else(cut)??;
                 place += 2 + length;
             }
-            0xff01..=0xffff => place += 2 + half(place + 2)?.max(2),
+            0xff01..=0xffff => place += 2 + half(stream, place + 2)?.max(2),
             _ => return Err(cut()),
         }
     }
