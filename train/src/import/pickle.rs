@@ -569,7 +569,7 @@ mod tests {
     fn cycles_and_bombs_end() {
         let cyclic = Objects::read(b"]q\x00h\x00a.").unwrap();
         assert!(cyclic.tensors(None).unwrap().is_empty());
-        let doubled = [b"]".repeat(1), b"2\x86".repeat(200), b".".to_vec()].concat();
+        let doubled = [b"]".to_vec(), b"2\x86".repeat(200), b".".to_vec()].concat();
         assert!(Objects::read(&doubled).unwrap().tensors(None).unwrap_err().contains("too many ways"));
         let deep = [b")".to_vec(), b"\x85".repeat(1 << 20), b".".to_vec()].concat();
         assert!(Objects::read(&deep).unwrap().tensors(None).unwrap().is_empty());
