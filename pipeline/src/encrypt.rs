@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use burn::tensor::Device;
 use ckks::Parameters;
-use datasets::{Film, FilmDataset, Fit, LatentSet, load_film_with};
+use datasets::{Film, Fit, load_film_with};
 use he_model::{HeModel, Preprocessing};
 use he_runtime::client::{self, ClientKeys, EncryptionKey};
 use he_runtime::messages::KeyIdentity;
@@ -21,6 +21,7 @@ use crate::error::{Explain as _, Result};
 use crate::files::make_folder;
 use crate::film_fit;
 use crate::keygen::random;
+use crate::latents::HeldOut;
 use crate::require;
 use crate::run_folder::{Keys, RunFolder};
 
@@ -151,50 +152,32 @@ pub fn encrypt_batch(
     Ok(started.elapsed())
 }
 
-/// Encrypts held-out films of a run into `folder`, except the batches that are encrypted already.
+/// Encrypts held-out films of a run with its keys and into its folder, except the batches that are encrypted already.
 ///
 /// # Errors
-/// As [`encrypt_batch`], or a film cannot be read.
-pub fn encrypt_held_out(
-    context: &Context,
-    (spec, keys, encoder): (&ClientSpec, &EncryptionKeys, &Encoder),
-    dataset: &FilmDataset,
-    latents: &LatentSet,
-    chosen: &[usize],
-    folder: &Path,
-) -> Result<()> {
-    make_folder(folder)?;
-    let ids: Vec<String> = chosen.iter().map(|&index| latents.ids[index].clone()).collect();
-    let batches = Batch::group(spec, &keys.identity(), &ids)?;
-    for (batch, indices) in batches.iter().zip(chosen.chunks(spec.films())) {
-        context.check("encrypting")?;
-        if batch.ciphertext(folder).exists() {
-            continue;
-        }
-        let films = indices.iter().map(|&index| Ok(dataset.film(index)?)).collect::<Result<Vec<_>>>()?;
-        encrypt_batch(spec, keys.key(), encoder, batch, &films, folder)?;
-    }
-    Ok(())
-}
-
-/// As [`encrypt_held_out`], with the keys of a run and into its folder.
-///
-/// # Errors
-/// As [`encrypt_held_out`], or the encoder or a key cannot be used.
+/// As [`encrypt_batch`], or the encoder, a key or a film cannot be read.
 pub fn encrypt_run(
     context: &Context,
-    dataset: &FilmDataset,
-    latents: &LatentSet,
-    chosen: &[usize],
+    films: HeldOut<'_>,
     model: &HeModel,
     encoder: &Path,
-    folder: &RunFolder,
+    run: &RunFolder,
 ) -> Result<()> {
     let spec = Circuit::new(model)?.spec;
-    let keys = EncryptionKeys::load(&spec.parameters()?, &folder.keys())?;
+    let keys = EncryptionKeys::load(&spec.parameters()?, &run.keys())?;
     let encoder = Encoder::load(encoder, model)?;
-    let client = (&spec, &keys, &encoder);
-    encrypt_held_out(context, client, dataset, latents, chosen, &folder.encrypted())
+    let folder = run.encrypted();
+    make_folder(&folder)?;
+    let batches = Batch::group(&spec, &keys.identity(), &films.names())?;
+    for (batch, chosen) in batches.iter().zip(films.chosen.chunks(spec.films())) {
+        context.check("encrypting")?;
+        if batch.ciphertext(&folder).exists() {
+            continue;
+        }
+        let films = chosen.iter().map(|&film| Ok(films.dataset.film(film)?)).collect::<Result<Vec<_>>>()?;
+        encrypt_batch(&spec, keys.key(), &encoder, batch, &films, &folder)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

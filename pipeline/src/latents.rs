@@ -1,11 +1,29 @@
 //! Which films of a run are encrypted, and their latents as the encrypted side takes them.
 
-use datasets::{LatentSet, Split};
+use datasets::{FilmDataset, LatentSet, Split};
 use train::Config;
 
 use crate::error::Result;
 use crate::require;
 use crate::settings;
+
+/// Films of a run that are encrypted.
+#[derive(Clone, Copy)]
+pub struct HeldOut<'a> {
+    /// The films of the run.
+    pub dataset: &'a FilmDataset,
+    /// Their latents.
+    pub latents: &'a LatentSet,
+    /// Which of them.
+    pub chosen: &'a [usize],
+}
+
+impl HeldOut<'_> {
+    /// Their names, in order.
+    pub fn names(&self) -> Vec<String> {
+        self.chosen.iter().map(|&film| self.latents.ids[film].clone()).collect()
+    }
+}
 
 /// The latents of some films, each `[channels, height, width]` row-major.
 pub fn of(latents: &LatentSet, films: &[usize]) -> Vec<Vec<f64>> {

@@ -15,7 +15,7 @@ use pipeline::batches::Batch;
 use pipeline::error::{Explain as _, Result};
 use pipeline::files::{make_folder, size_of};
 use pipeline::infer::Service;
-use pipeline::latents::held_out_of;
+use pipeline::latents::{HeldOut, held_out_of};
 use pipeline::{Context, RunFolder, encrypt, eval, export, keygen};
 use report::{readable_bytes, readable_time};
 use train::{Config, Session, encode_latents, train_classifier, train_vqgan};
@@ -103,14 +103,15 @@ fn stages(context: &Context, config: Config) -> Result<Outcome> {
     })?;
     clock.stage("client: make keys", || keygen::ensure(context, &model, &folder))?;
     let chosen = held_out_of(&config, &latents)?;
+    let films = HeldOut { dataset: &dataset, latents: &latents, chosen: &chosen };
     clock.stage("client: encode and encrypt films", || {
-        encrypt::encrypt_run(context, &dataset, &latents, &chosen, &model, &session.vqgan_model(), &folder)?;
+        encrypt::encrypt_run(context, films, &model, &session.vqgan_model(), &folder)?;
         context.say(&format!("{} films encrypted -> {}", chosen.len(), folder.encrypted().display()));
         Ok(())
     })?;
     let spec = Circuit::new(&model)?.spec;
-    let ids: Vec<String> = chosen.iter().map(|&index| latents.ids[index].clone()).collect();
-    let batches = Batch::group(&spec, &ServerKeys::identity_in(&folder.keys().evaluation())?, &ids)?;
+    let batches =
+        Batch::group(&spec, &ServerKeys::identity_in(&folder.keys().evaluation())?, &films.names())?;
     let (encrypted_times, layers, memory) =
         clock.stage("server: classify ciphertexts", || classify(context, &batches, &spec, &folder))?;
     let evaluation = clock.stage("client: decrypt and compare", || {

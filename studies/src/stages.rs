@@ -13,7 +13,7 @@ use pipeline::batches::Batch;
 use pipeline::error::{Explain as _, Result};
 use pipeline::files::{load_model, make_folder, size_of};
 use pipeline::infer::Service;
-use pipeline::latents::held_out_of;
+use pipeline::latents::{HeldOut, held_out_of};
 use pipeline::require;
 use pipeline::settings;
 use pipeline::{encrypt, eval, export, keygen};
@@ -177,18 +177,11 @@ impl Stages<'_> {
         let model_file = RunFolder::new(self.folder(Stage::Export)?).model();
         let model = load_model(&model_file)?;
         keygen::ensure(self.context, &model, &run)?;
-        encrypt::encrypt_run(
-            self.context,
-            self.dataset,
-            &latents,
-            &chosen,
-            &model,
-            &self.vqgan_file()?,
-            &run,
-        )?;
+        let films = HeldOut { dataset: self.dataset, latents: &latents, chosen: &chosen };
+        encrypt::encrypt_run(self.context, films, &model, &self.vqgan_file()?, &run)?;
         let spec = Circuit::new(&model)?.spec;
-        let ids: Vec<String> = chosen.iter().map(|&index| latents.ids[index].clone()).collect();
-        let batches = Batch::group(&spec, &ServerKeys::identity_in(&run.keys().evaluation())?, &ids)?;
+        let batches =
+            Batch::group(&spec, &ServerKeys::identity_in(&run.keys().evaluation())?, &films.names())?;
         let timings = self.classify(&batches, &model_file, &run)?;
         let classifier = self.classifier_file()?;
         let evaluation = eval::compare(&config, &latents, &model, &run, &classifier)?;
