@@ -1,13 +1,17 @@
-//! What is executed: a program with its levels and scales, as the list of operations that are really carried out.
+//! What is executed: a program with its levels and scales, as the list of operations that are
+//! really carried out.
 //!
-//! A program says what happens to slots, and a good deal of what ciphertexts cost lies between its instructions: linear maps of
-//! the same inputs share decompositions, sums of moved values are made modulo Q P and divided once, a rescaling is part of the
-//! division before it, and products are relinearized when they are. [`Executable::new`] decides all of that ([`mod@fuse`]) and
-//! writes it down, so that whoever walks the list - in the clear, as a trace, with modelled noise, on ciphertexts - walks the
-//! same one. Every value has a form, a level and a scale of its own: nothing here assumes that levels only fall.
+//! A program says what happens to slots, and a good deal of what ciphertexts cost lies between its
+//! instructions: linear maps of the same inputs share decompositions, sums of moved values are made
+//! modulo Q P and divided once, a rescaling is part of the division before it, and products are
+//! relinearized when they are. [`Executable::new`] decides all of that (`fuse`) and writes it
+//! down, so that whoever walks the list - in the clear, as a trace, with modelled noise, on
+//! ciphertexts - walks the same one. Every value has a form, a level and a scale of its own:
+//! nothing here assumes that levels only fall.
 
 mod fuse;
 mod operation;
+mod readers;
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -60,8 +64,8 @@ impl Step {
     }
 }
 
-/// The list, and what its values are. Every operation reads values that are there, in the form and at the level that it wants.
-/// Cloning copies no plaintexts.
+/// The list, and what its values are. Every operation reads values that are there, in the form and
+/// at the level that it wants. Cloning copies no plaintexts.
 #[derive(Debug, Clone)]
 pub struct Executable {
     program: Program,
@@ -111,7 +115,8 @@ impl Executable {
         self.values[v.index()]
     }
 
-    /// The level at which a step is carried out: that of its operands, and of the first result where it has none.
+    /// The level at which a step is carried out: that of its operands, and of the first result
+    /// where it has none.
     #[must_use]
     pub fn level(&self, step: &Step) -> usize {
         let first = step.operation.operands().first().copied();
@@ -187,7 +192,8 @@ impl Executable {
         &self.results
     }
 
-    /// The same operations with every plaintext and number replaced by what `encode` makes of its values at the scale of its use.
+    /// The same operations with every plaintext and number replaced by what `encode` makes of its
+    /// values at the scale of its use.
     ///
     /// # Errors
     /// Those of `encode`.

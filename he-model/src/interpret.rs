@@ -1,5 +1,5 @@
-//! One walker, several interpreters: the same list of operations in the clear, as a trace, with modelled noise, and on
-//! ciphertexts.
+//! One walker, several interpreters: the same list of operations in the clear, as a trace, with
+//! modelled noise, and on ciphertexts.
 
 pub mod clear;
 pub mod trace;
@@ -41,14 +41,16 @@ impl<V: Clone> Operand<'_, V> {
     }
 }
 
-/// Carries out operations on some kind of value. A new operation is a new arm in the `execute` of each.
+/// Carries out operations on some kind of value. A new operation is a new arm in the `execute` of
+/// each.
 pub trait Interpreter {
     /// What stands for a vector of slots.
     type Value;
     /// What can go wrong.
     type Error;
 
-    /// Carries out one step: given the values of its operands in their order, the values of [`Step::results`] in theirs.
+    /// Carries out one step: given the values of its operands in their order, the values of
+    /// [`Step::results`] in theirs.
     ///
     /// # Errors
     /// Whatever makes the walk stop.

@@ -1,8 +1,10 @@
-//! How the plaintexts of an executable are held between runs: in full, transformed, or as what is transformed on every run.
+//! How the plaintexts of an executable are held between runs: in full, transformed, or as what is
+//! transformed on every run.
 //!
-//! A plaintext is multiplied by in transformed form. Weights repeat after a period and are transformed in a time that grows with
-//! it, but there are many: kept transformed they save about a twentieth of a ResNet20, for memory that grows with the level. What
-//! several maps share is kept first; the rest as far as the budget reaches, in the order of the steps.
+//! A plaintext is multiplied by in transformed form. Weights repeat after a period and are
+//! transformed in a time that grows with it, but there are many: kept transformed they save about a
+//! twentieth of a ResNet20, for memory that grows with the level. What several maps share is kept
+//! first; the rest as far as the budget reaches, in the order of the steps.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -16,13 +18,15 @@ const SHARED_BYTES: usize = 512 << 20;
 /// Most bytes of weights that are kept transformed.
 const TRANSFORMED_BYTES: usize = 512 << 20;
 
-/// A plaintext outside of linear maps that would take more than this is transformed when it is used.
+/// A plaintext outside of linear maps that would take more than this is transformed when it is
+/// used.
 const DENSE_BYTES: usize = 12 << 20;
 
 /// From this scale on the coefficients of a constant may not fit the words of a periodic plaintext.
 const LARGE_SCALE: f64 = (1u64 << 56) as f64;
 
-/// Plaintexts that repeat less than so many times a ciphertext are masks, which repeat from film to film; weights repeat row by row.
+/// Plaintexts that repeat less than so many times a ciphertext are masks, which repeat from film to
+/// film; weights repeat row by row.
 const LONG: usize = 8;
 
 /// How one use of a plaintext finds it.
@@ -37,7 +41,8 @@ pub enum Preparation {
         /// Special primes of the keys there.
         special: usize,
     },
-    /// Transformed in full length, for all uses at one scale: at the highest of their levels, with the most special primes of any.
+    /// Transformed in full length, for all uses at one scale: at the highest of their levels, with
+    /// the most special primes of any.
     Full {
         /// The level.
         level: usize,
@@ -102,9 +107,10 @@ impl Preparations {
     }
 }
 
-/// Long plaintexts that several terms of linear maps share, most used first, as far as [`SHARED_BYTES`] reach. At a lower level a
-/// map reads the first limbs of the same plaintext; without this each map would transform it again on every run, which costs more
-/// than the rotation before it.
+/// Long plaintexts that several terms of linear maps share, most used first, as far as
+/// [`SHARED_BYTES`] reach. At a lower level a map reads the first limbs of the same plaintext;
+/// without this each map would transform it again on every run, which costs more than the rotation
+/// before it.
 fn shared(executable: &Executable, ring: &Ring) -> HashMap<Key, Uses> {
     let mut uses: BTreeMap<Key, Uses> = BTreeMap::new();
     for step in executable.steps().iter().filter(|s| matches!(s.operation(), Operation::Linear { .. })) {
@@ -129,7 +135,8 @@ fn shared(executable: &Executable, ring: &Ring) -> HashMap<Key, Uses> {
     uses.into_iter().filter(fits).collect()
 }
 
-/// The highest level at which each plaintext outside of linear maps is used at one scale; it serves the lower ones too.
+/// The highest level at which each plaintext outside of linear maps is used at one scale; it serves
+/// the lower ones too.
 fn singles(executable: &Executable) -> HashMap<Key, usize> {
     let mut levels = HashMap::new();
     for step in executable.steps().iter().filter(|s| !matches!(s.operation(), Operation::Linear { .. })) {

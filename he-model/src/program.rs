@@ -1,7 +1,8 @@
 //! The packed program: single-assignment instructions over vectors of slots.
 //!
-//! A program says what happens to slots; it knows no levels, scales or primes. [`crate::schedule`] assigns those, and
-//! [`crate::executable`] makes of both the list of operations that the interpreters of [`crate::interpret`] walk.
+//! A program says what happens to slots; it knows no levels, scales or primes. [`crate::schedule`]
+//! assigns those, and [`crate::executable`] makes of both the list of operations that the
+//! interpreters of [`crate::interpret`] walk.
 
 mod builder;
 mod giant_steps;
@@ -19,8 +20,8 @@ pub use instruction::{Instruction, PlainScale, Term, rounds};
 use crate::ModelError;
 use crate::layout::Layout;
 
-/// Number of a value. In a program value v is the result of instruction v; in an executable, values are numbered in the order in
-/// which its steps make them.
+/// Number of a value. In a program value v is the result of instruction v; in an executable, values
+/// are numbered in the order in which its steps make them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ValueId(pub u32);
 
@@ -36,8 +37,9 @@ impl ValueId {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PlainId(pub u32);
 
-/// Slot values of a plaintext. They repeat with the period `values.len()`, a power of two: a plaintext of period p has
-/// at most 2p nonzero coefficients, so a short period makes it small, quick to encode and precise.
+/// Slot values of a plaintext. They repeat with the period `values.len()`, a power of two: a
+/// plaintext of period p has at most 2p nonzero coefficients, so a short period makes it small,
+/// quick to encode and precise.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plaintext {
     /// One period.
@@ -63,12 +65,13 @@ pub struct ProgramLiteral {
     pub output: Layout,
     /// The output's ciphertexts.
     pub outputs: Vec<ValueId>,
-    /// For each layer, where its result lies: values and layout, and the factor a channel that is still missing.
+    /// For each layer, where its result lies: values and layout, and the factor a channel that is
+    /// still missing.
     pub results: Vec<LayerResult>,
 }
 
-/// A packed program that can be scheduled and walked: every instruction reads values, plaintexts and slots that there are, and
-/// each in its order. Cloning shares it.
+/// A packed program that can be scheduled and walked: every instruction reads values, plaintexts
+/// and slots that there are, and each in its order. Cloning shares it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Program(Arc<ProgramLiteral>);
 

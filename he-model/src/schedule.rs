@@ -1,31 +1,36 @@
 //! Levels and scales of a program, as a function of the primes.
 //!
-//! Levels are assigned backwards: every value is computed at the lowest level that its readers allow, so a shortcut with
-//! levels to spare runs on few limbs. Scales are assigned twice: backwards, what each reader *wants* (a sum wants
-//! equal scales, a square before a sum wants the square root of that times its prime), and forwards, what is: linear
-//! maps choose the scale of their plaintexts so that the wish comes true exactly, with the real primes.
+//! Levels are assigned backwards: every value is computed at the lowest level that its readers
+//! allow, so a shortcut with levels to spare runs on few limbs. Scales are assigned twice:
+//! backwards, what each reader *wants* (a sum wants equal scales, a square before a sum wants the
+//! square root of that times its prime), and forwards, what is: linear maps choose the scale of
+//! their plaintexts so that the wish comes true exactly, with the real primes.
 
 use crate::error::ModelError;
 use crate::parameters::PRIME_BITS;
 use crate::program::{Instruction, PlainScale, Program, ValueId};
 
-/// The output has a larger scale than values between layers: the factors of a mean are small, and their plaintexts are rounded to
-/// multiples of one over this scale. With two primes at the output and 2^30 between layers, results below 2^20 fit.
+/// The output has a larger scale than values between layers: the factors of a mean are small, and
+/// their plaintexts are rounded to multiples of one over this scale. With two primes at the output
+/// and 2^30 between layers, results below 2^20 fit.
 const OUTPUT_GAIN: f64 = 256.0;
 
-/// What a value whose rescaling waits behind a mask has more: the size of a prime, the same at every level, so that sums agree.
+/// What a value whose rescaling waits behind a mask has more: the size of a prime, the same at
+/// every level, so that sums agree.
 const DEFERRED: f64 = (1u64 << PRIME_BITS) as f64;
 
-/// What wide values have more: half a prime, so that the convolutions before and behind them share it.
+/// What wide values have more: half a prime, so that the convolutions before and behind them share
+/// it.
 const WIDE: f64 = (1u64 << (PRIME_BITS / 2)) as f64;
 
-/// A square whose rescaling waits has this much less scale than other values between layers. Nothing is rounded at that scale, so it only
-/// says how the bits of a block are shared: what it loses goes to the weights of the convolution that reads it, and half of it
-/// is taken from the one before.
+/// A square whose rescaling waits has this much less scale than other values between layers.
+/// Nothing is rounded at that scale, so it only says how the bits of a block are shared: what it
+/// loses goes to the weights of the convolution that reads it, and half of it is taken from the one
+/// before.
 const DEFERRED_SQUARE_LOSS: f64 = 4.0;
 
-/// A square that a linear map reads has this much less scale than other values between layers: what is missing goes to the
-/// weights of that map, whose rounding is most of the error.
+/// A square that a linear map reads has this much less scale than other values between layers: what
+/// is missing goes to the weights of that map, whose rounding is most of the error.
 const SQUARE_LOSS: f64 = 2.0;
 
 /// A plaintext at a smaller scale would be rounded to next to nothing.
@@ -95,7 +100,8 @@ fn levels(program: &Program, base: usize) -> Vec<usize> {
 /// Assigns levels and scales.
 ///
 /// # Errors
-/// Too few primes, a plaintext left with less than 2^4 of scale, or sums whose scales cannot be made equal.
+/// Too few primes, a plaintext left with less than 2^4 of scale, or sums whose scales cannot be
+/// made equal.
 pub fn schedule(program: &Program, chain: &Chain) -> Result<Schedule, ModelError> {
     let levels = levels(program, chain.base_level);
     let top = levels.iter().copied().max().unwrap_or(0);
@@ -121,7 +127,8 @@ pub fn schedule(program: &Program, chain: &Chain) -> Result<Schedule, ModelError
     Ok(Schedule { input_level, input_scale, output_level: chain.base_level, steps })
 }
 
-/// The scale of an instruction's result, and that of its plaintexts (1 where it has none); the two scales of a sum where they differ.
+/// The scale of an instruction's result, and that of its plaintexts (1 where it has none); the two
+/// scales of a sum where they differ.
 fn scales(
     instruction: &Instruction,
     wish: f64,

@@ -1,4 +1,5 @@
-//! A model made concrete: the operations of its program at the levels and scales that the real primes give.
+//! A model made concrete: the operations of its program at the levels and scales that the real
+//! primes give.
 
 use ckks::{EvaluationKeyRequest, Parameters};
 use he_model::interpret::trace::{Costs, KeyNeeds, Trace};
@@ -92,14 +93,15 @@ impl ClientSpec {
         Ok(Parameters::from((*self.ring.plan()?).clone()))
     }
 
-    /// Films that one run takes: those of a batch share the ciphertexts, and a batch takes as long as one film.
+    /// Films that one run takes: those of a batch share the ciphertexts, and a batch takes as long
+    /// as one film.
     #[must_use]
     pub fn films(&self) -> usize {
         self.input.films()
     }
 
-    /// Checks the latent of one film, `[channels, height, width]` row-major, as it is checked before encryption: so that a film that is
-    /// refused does not keep others from their batch.
+    /// Checks the latent of one film, `[channels, height, width]` row-major, as it is checked
+    /// before encryption: so that a film that is refused does not keep others from their batch.
     ///
     /// # Errors
     /// A latent of the wrong size, or with values far outside of what the model was calibrated for.
@@ -114,8 +116,8 @@ impl ClientSpec {
         }
     }
 
-    /// The tensors of a batch, one after the other. Places that are left repeat the films given, so that no slot holds values that the
-    /// model was not calibrated for.
+    /// The tensors of a batch, one after the other. Places that are left repeat the films given, so
+    /// that no slot holds values that the model was not calibrated for.
     ///
     /// # Errors
     /// No film or too many, or a latent of the wrong size.

@@ -1,5 +1,5 @@
-//! The plaintexts of a circuit, encoded once, at the levels and scales of their uses and in the form that
-//! [`he_model::preparation`] says.
+//! The plaintexts of a circuit, encoded once, at the levels and scales of their uses and in the
+//! form that [`he_model::preparation`] says.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,11 +1,13 @@
 //! What rounding does to the plaintexts of a program, and the offsets that undo its mean.
 //!
-//! Weights and masks share the bits of one prime, so what a ciphertext is multiplied by is off by sqrt(n/12)/scale for n coefficients
-//! (`ckks::Encoder`). Those errors are far above all other noise, and they are the same for every film and, where
-//! plaintexts repeat, for every row: a mean over the image does not average them out. But they are known. What is executed, with rounded
-//! plaintexts, runs in the clear on calibration films, and every convolution and linear layer gets the number a
-//! channel that makes its mean right, one layer after the other: bias correction as for quantised networks (Nagel et
-//! al., 2019, section 4.2), here with the real rounding and measured means.
+//! Weights and masks share the bits of one prime, so what a ciphertext is multiplied by is off by
+//! sqrt(n/12)/scale for n coefficients (`ckks::Encoder`). Those errors are far above all other
+//! noise, and they are the same for every film and, where plaintexts repeat, for every row: a mean
+//! over the image does not average them out. But they are known. What is executed, with rounded
+//! plaintexts, runs in the clear on calibration films, and every convolution and linear layer gets
+//! the number a channel that makes its mean right, one layer after the other: bias correction as
+//! for quantised networks (Nagel et al., 2019, section 4.2), here with the real rounding and
+//! measured means.
 
 use std::convert::Infallible;
 
@@ -23,7 +25,8 @@ use crate::reference::clear_layers;
 /// From this scale on the rounding of plaintexts is nothing.
 const EXACT: f64 = (1u64 << 50) as f64;
 
-/// The operations of a circuit with the plaintexts and numbers that ciphertexts are really multiplied by.
+/// The operations of a circuit with the plaintexts and numbers that ciphertexts are really
+/// multiplied by.
 ///
 /// # Errors
 /// Values that cannot be encoded at their scale.
@@ -34,8 +37,8 @@ pub(crate) fn rounded(circuit: &Circuit) -> Result<Executable, RuntimeError> {
     })
 }
 
-/// The offsets for a model, from latents that its author has, `[channels, height, width]` row-major each. The model's own offsets
-/// are not looked at.
+/// The offsets for a model, from latents that its author has, `[channels, height, width]` row-major
+/// each. The model's own offsets are not looked at.
 ///
 /// # Errors
 /// Latents of another length, or a plan that does not fit the graph.
@@ -74,8 +77,8 @@ struct Corrector<'a> {
 type Batches = Vec<Slots>;
 
 impl Corrector<'_> {
-    /// Makes the mean of a value right where it is the result of a convolution or a linear layer. A channel lies in one ciphertext,
-    /// so each ciphertext is made right for itself.
+    /// Makes the mean of a value right where it is the result of a convolution or a linear layer. A
+    /// channel lies in one ciphertext, so each ciphertext is made right for itself.
     fn correct(&mut self, v: ValueId, value: &mut Batches) {
         let place = |r: &LayerResult| r.values.iter().position(|own| *own == v);
         let found = self.executable.results().iter().find_map(|r| Some((r, place(r)?)));
@@ -98,7 +101,8 @@ impl Corrector<'_> {
         offsets.iter_mut().zip(&errors).for_each(|(offset, error)| *offset -= error);
     }
 
-    /// The mean error of each channel that ciphertext `part` of a result holds; zero for the others.
+    /// The mean error of each channel that ciphertext `part` of a result holds; zero for the
+    /// others.
     fn errors(&self, node: usize, result: &LayerResult, part: usize, slots: &Batches) -> Vec<f64> {
         let shape = result.layout.shape();
         let positions = shape.height * shape.width;

@@ -79,7 +79,8 @@ impl Server {
     /// Classifies an encrypted latent. `interrupt` is looked at between operations.
     ///
     /// # Errors
-    /// A ciphertext of another model or key, before anything is computed; [`RuntimeError::Interrupted`].
+    /// A ciphertext of another model or key, before anything is computed;
+    /// [`RuntimeError::Interrupted`].
     pub fn run(
         &self,
         latent: &EncryptedTensor,

@@ -1,4 +1,5 @@
-//! The results of layers on ciphertexts, for whoever holds all keys and compares them with the clear.
+//! The results of layers on ciphertexts, for whoever holds all keys and compares them with the
+//! clear.
 
 use std::collections::HashMap;
 

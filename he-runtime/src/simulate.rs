@@ -1,9 +1,12 @@
-//! The packed program in the clear with the noise that ciphertexts would carry: what a run will be off by, before there are keys.
+//! The packed program in the clear with the noise that ciphertexts would carry: what a run will be
+//! off by, before there are keys.
 //!
-//! Every slot is a number in f64. Plaintexts are rounded as they are when they are encoded, which is most of the error. Where an
-//! operation on ciphertexts adds noise (encryption, key switching, rescaling), a Gaussian of the same variance is drawn for every slot by the formulas of [`ckks::NoiseModel`]; everything after it
-//! sees the noisy value, so that noise is carried on, amplified and correlated as in the real run. Magnitudes are
-//! those of the values at hand, not bounds. No key is needed, and none can be named here.
+//! Every slot is a number in f64. Plaintexts are rounded as they are when they are encoded, which
+//! is most of the error. Where an operation on ciphertexts adds noise (encryption, key switching,
+//! rescaling), a Gaussian of the same variance is drawn for every slot by the formulas of
+//! [`ckks::NoiseModel`]; everything after it sees the noisy value, so that noise is carried on,
+//! amplified and correlated as in the real run. Magnitudes are those of the values at hand, not
+//! bounds. No key is needed, and none can be named here.
 
 use std::convert::Infallible;
 
@@ -29,8 +32,9 @@ pub struct Simulated {
     pub layers: Vec<(String, Vec<f64>)>,
 }
 
-/// Runs a circuit on the latents of 1 to [`ClientSpec::films`](crate::ClientSpec::films) films with modelled noise, which gives a result a
-/// film; the latents count as encrypted under the secret key, as the client does it.
+/// Runs a circuit on the latents of 1 to [`ClientSpec::films`](crate::ClientSpec::films) films with
+/// modelled noise, which gives a result a film; the latents count as encrypted under the secret
+/// key, as the client does it.
 ///
 /// # Errors
 /// No film or too many, or a latent of the wrong length.
@@ -100,8 +104,8 @@ impl LayerError {
     }
 }
 
-/// Simulates a model's circuit on 1 to [`ClientSpec::films`](crate::ClientSpec::films) films and compares every layer with the clear, the
-/// worst film for each.
+/// Simulates a model's circuit on 1 to [`ClientSpec::films`](crate::ClientSpec::films) films and
+/// compares every layer with the clear, the worst film for each.
 ///
 /// # Errors
 /// No film or too many, or a latent of the wrong length.
@@ -146,7 +150,8 @@ impl<R: Rng> Noisy<'_, R> {
         ((self.rng.next_u64() >> 11) + 1) as f64 / (1u64 << 53) as f64
     }
 
-    /// `slots` with noise of `variance` a coefficient: complex Gaussians by the method of Box and Muller.
+    /// `slots` with noise of `variance` a coefficient: complex Gaussians by the method of Box and
+    /// Muller.
     fn disturb(&mut self, slots: &mut Slots, at: Placement, variance: f64) {
         let estimate = Estimate { level: at.level, scale: at.scale, message: 0.0, variance };
         let deviation = self.model.slot_error(estimate);
@@ -156,8 +161,8 @@ impl<R: Rng> Noisy<'_, R> {
         }
     }
 
-    /// Variance a coefficient of the noise that a linear map adds: a giant step is a whole key switch; a baby step stays undivided,
-    /// and its noise is multiplied by the plaintext.
+    /// Variance a coefficient of the noise that a linear map adds: a giant step is a whole key
+    /// switch; a baby step stays undivided, and its noise is multiplied by the plaintext.
     fn linear(&self, map: &Map, level: usize) -> f64 {
         let mut giants: Vec<u32> = map.terms.iter().map(|t| t.giant).filter(|&g| g != 0).collect();
         giants.sort_unstable();

@@ -1,13 +1,17 @@
 //! From instructions with levels and scales to the operations that are carried out.
 //!
 //! - Linear maps of the same values that follow each other become one operation.
-//! - What is moved next, or summed with what is moved, stays modulo Q P; a chain of such sums is made in one pass, when somebody
-//!   reads it. Everything modulo Q P is divided once, where it is read as a ciphertext.
-//! - Rescalings that nobody watches become part of the division or relinearization before them, several at once too.
-//! - A product is relinearized once, however many readers it has, and so is a value brought to a lower level.
+//! - What is moved next, or summed with what is moved, stays modulo Q P; a chain of such sums is
+//!   made in one pass, when somebody reads it. Everything modulo Q P is divided once, where it is
+//!   read as a ciphertext.
+//! - Rescalings that nobody watches become part of the division or relinearization before them,
+//!   several at once too.
+//! - A product is relinearized once, however many readers it has, and so is a value brought to a
+//!   lower level.
 
 use std::collections::HashMap;
 
+use super::readers::Readers;
 use super::{Executable, Form, Map, Move, Operation, Placement, Plain, Step};
 use crate::program::{GiantSteps, Instruction, PlainId, Program, ValueId, rounds};
 use crate::schedule::Schedule;
@@ -45,61 +49,6 @@ pub(super) fn fuse(program: &Program, schedule: &Schedule) -> Executable {
     }
 }
 
-/// Who reads a value, and in which form.
-struct Readers {
-    /// The only reader, where there is one and the value is neither an output nor shown.
-    only: Vec<Option<usize>>,
-    /// Whether those that move a value, or add to it what is moved, read it modulo Q P.
-    extended: Vec<bool>,
-    /// The only reader is a rescaling at the value's own level.
-    rescaled: Vec<bool>,
-}
-
-impl Readers {
-    fn new(program: &Program, schedule: &Schedule) -> Self {
-        let count = program.instructions().len();
-        let mut readers: Vec<Vec<usize>> = vec![vec![]; count];
-        let mut moved = vec![false; count];
-        // What is read at a lower level has to be a ciphertext there.
-        let in_place =
-            |o: ValueId, at: usize| schedule.steps[o.index()].result_level == schedule.steps[at].level;
-        for (v, instruction) in program.instructions().iter().enumerate() {
-            instruction.operands().iter().for_each(|o| readers[o.index()].push(v));
-            if let Instruction::Rotate { input, .. }
-            | Instruction::SumRotations { input, .. }
-            | Instruction::Conjugate { input, .. } = instruction
-            {
-                moved[input.index()] |= in_place(*input, v);
-            }
-        }
-        let mut extended = vec![false; count];
-        for (v, instruction) in program.instructions().iter().enumerate() {
-            let is = |o: &ValueId| extended[o.index()] && in_place(*o, v);
-            extended[v] = match instruction {
-                Instruction::Linear { .. } => moved[v],
-                Instruction::SumRotations { input, .. } => moved[v] || is(input),
-                Instruction::Rotate { input, .. } | Instruction::Conjugate { input, .. } => is(input),
-                Instruction::Add(a, b) => is(a) && is(b),
-                _ => false,
-            };
-        }
-        let is_output = |v: usize| program.outputs().contains(&ValueId(v as u32));
-        let only = (0..count).map(|v| match readers[v].as_slice() {
-            [reader] if !is_output(v) => Some(*reader),
-            _ => None,
-        });
-        let only: Vec<Option<usize>> = only.collect();
-        let is_rescaled = |v: usize| {
-            only[v].is_some_and(|reader| {
-                let at = ValueId(v as u32);
-                matches!(program.instructions()[reader], Instruction::Rescale(_)) && in_place(at, reader)
-            })
-        };
-        let rescaled = (0..count).map(is_rescaled).collect();
-        Self { only, extended, rescaled }
-    }
-}
-
 /// The values that carry the result of an instruction.
 #[derive(Debug, Clone, Default)]
 struct Made {
@@ -133,7 +82,8 @@ struct Fuser<'a> {
 }
 
 impl Fuser<'_> {
-    /// Writes down what instruction `v` does, and those of its group; the first instruction after it.
+    /// Writes down what instruction `v` does, and those of its group; the first instruction after
+    /// it.
     fn instruction(&mut self, v: usize) -> usize {
         let program = self.program;
         let level = self.schedule.steps[v].level;
@@ -227,8 +177,9 @@ impl Fuser<'_> {
         dropped
     }
 
-    /// The linear maps of the same inputs at one level from `v` on: where they end. Maps whose results are moved next are kept apart
-    /// from the others, so that they need no more giant steps than they have.
+    /// The linear maps of the same inputs at one level from `v` on: where they end. Maps whose
+    /// results are moved next are kept apart from the others, so that they need no more giant steps
+    /// than they have.
     fn linear(&mut self, v: usize, inputs: &[ValueId]) -> usize {
         let (program, schedule) = (self.program, self.schedule);
         let (level, extended) = (schedule.steps[v].level, &self.readers.extended);
@@ -340,7 +291,8 @@ impl Fuser<'_> {
         self.made[v].ciphertext = Some(self.push(operation, v));
     }
 
-    /// The first value that carries the result of an instruction: that of its reader where it waits for that one.
+    /// The first value that carries the result of an instruction: that of its reader where it waits
+    /// for that one.
     fn first(&self, v: ValueId) -> ValueId {
         let made = &self.made[v.index()];
         let known = made.product.or(made.extended).or(made.ciphertext);
@@ -348,5 +300,146 @@ impl Fuser<'_> {
             let reader = self.readers.only[v.index()].expect("what waits has one reader");
             self.first(ValueId(reader as u32))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use num_complex::Complex64;
+
+    use super::*;
+    use crate::layout::Layout;
+    use crate::program::{Builder, PlainScale, Term};
+    use crate::schedule::{Chain, schedule};
+
+    const LAYOUT: Layout = Layout::Vector { features: 2, slots: 8, period: 2, films: 1 };
+
+    /// What is executed of a program, in words: operations with what they say of moves and primes.
+    /// The first instruction is the input; values in `shown` are results of layers.
+    fn words(shown: &[u32], build: impl FnOnce(&mut Builder) -> Vec<ValueId>) -> Vec<String> {
+        let mut builder = Builder::new(8);
+        builder.push(Instruction::Input(0));
+        let outputs = build(&mut builder);
+        let shown: Vec<ValueId> = shown.iter().copied().map(ValueId).collect();
+        builder.result(&shown, LAYOUT, &[1.0, 1.0]);
+        let program = Program::new(builder.finish(LAYOUT, LAYOUT, outputs)).unwrap();
+        let prime = 30f64.exp2();
+        let chain = Chain { primes: vec![prime; 6], scale: prime, base_level: 1 };
+        let executable = Executable::new(&program, &schedule(&program, &chain).unwrap()).unwrap();
+        // Whatever is shown is there under some number.
+        let known = executable.results().iter().flat_map(|r| &r.values);
+        known.for_each(|v| assert!(v.index() < executable.value_count()));
+        let of = |(_, by): &(ValueId, Move)| match by {
+            Move::Rotation(by) => format!(" {by}"),
+            Move::Conjugation(by) => format!(" *{by}"),
+        };
+        let word = |step: &Step| match step.operation() {
+            Operation::Input(_) => "input".into(),
+            Operation::Linear { maps, .. } => format!("linear {}", maps.len()),
+            Operation::Extend { .. } => "extend".into(),
+            Operation::SumMoved(terms) => format!("sum{}", terms.iter().map(of).collect::<String>()),
+            Operation::Divide { primes, .. } => format!("divide {primes}"),
+            Operation::Relinearize { primes, .. } => format!("relinearize {primes}"),
+            Operation::Rescale { primes, .. } => format!("rescale {primes}"),
+            Operation::DropLevel { level, .. } => format!("drop to {level}"),
+            Operation::Move { .. } => "move".into(),
+            Operation::Square(_) => "square".into(),
+            Operation::Add(..) => "add".into(),
+            other => format!("{other:?}"),
+        };
+        executable.steps().iter().map(word).collect()
+    }
+
+    fn linear(builder: &mut Builder, input: ValueId) -> ValueId {
+        let plain = builder.plain(vec![Complex64::ONE; 8]);
+        let terms = vec![Term { input: 0, baby: 1, giant: 0, plain }];
+        builder.push(Instruction::Linear { inputs: vec![input], terms, scale: PlainScale::Fill })
+    }
+
+    const INPUT: ValueId = ValueId(0);
+
+    #[test]
+    fn rescalings_that_nobody_else_waits_for_join_the_division_before_them() {
+        let rescaled = |builder: &mut Builder, times: usize| {
+            let map = linear(builder, INPUT);
+            vec![(0..times).fold(map, |v, _| builder.push(Instruction::Rescale(v)))]
+        };
+        for (times, divided) in [(0, "divide 0"), (1, "divide 1"), (3, "divide 3")] {
+            assert_eq!(words(&[1], |b| rescaled(b, times)), ["input", "linear 1", divided]);
+        }
+        let square = |builder: &mut Builder| {
+            let square = builder.push(Instruction::Square(INPUT));
+            vec![builder.push(Instruction::Rescale(square))]
+        };
+        assert_eq!(words(&[1], square), ["input", "square", "relinearize 1"]);
+        let plain = |builder: &mut Builder| {
+            let first = builder.push(Instruction::Rescale(INPUT));
+            vec![builder.push(Instruction::Rescale(first))]
+        };
+        assert_eq!(words(&[], plain), ["input", "rescale 2"]);
+    }
+
+    #[test]
+    fn what_several_read_is_made_once() {
+        let square = |builder: &mut Builder| {
+            let square = builder.push(Instruction::Square(INPUT));
+            let rescaled = [square; 2].map(|v| builder.push(Instruction::Rescale(v)));
+            vec![builder.push(Instruction::Add(rescaled[0], rescaled[1]))]
+        };
+        let expected = ["input", "square", "relinearize 0", "rescale 1", "rescale 1", "add"];
+        assert_eq!(words(&[], square), expected);
+        // Two readers below the level at which the input is encrypted.
+        let dropped = |builder: &mut Builder| {
+            let map = linear(builder, INPUT);
+            let low = builder.push(Instruction::Rescale(map));
+            let first = builder.push(Instruction::Add(INPUT, low));
+            vec![builder.push(Instruction::Add(INPUT, first))]
+        };
+        assert_eq!(words(&[], dropped), ["input", "linear 1", "divide 1", "drop to 1", "add", "add"]);
+        let maps = |builder: &mut Builder| {
+            let maps = [(); 2].map(|()| linear(builder, INPUT));
+            vec![builder.push(Instruction::Add(maps[0], maps[1]))]
+        };
+        assert_eq!(words(&[], maps), ["input", "linear 2", "divide 0", "divide 0", "add"]);
+    }
+
+    #[test]
+    fn sums_of_moved_values_are_made_in_one_pass_and_divided_once() {
+        let sum = |builder: &mut Builder| {
+            let map = linear(builder, INPUT);
+            let moved = builder.push(Instruction::Rotate { input: map, by: 1 });
+            let sum = builder.push(Instruction::Add(map, moved));
+            let conjugated = builder.push(Instruction::Conjugate { input: map, by: 2 });
+            let sum = builder.push(Instruction::Add(sum, conjugated));
+            vec![builder.push(Instruction::Rescale(sum))]
+        };
+        assert_eq!(words(&[1], sum), ["input", "linear 1", "sum 0 1 *2", "divide 1"]);
+        // What is shown is there by itself.
+        assert_eq!(words(&[3], sum), ["input", "linear 1", "sum 0 1", "sum 0 *2", "divide 1"]);
+        let rotations = |builder: &mut Builder| {
+            let sum = Instruction::SumRotations { input: INPUT, step: 1, count: 8, radix: 4 };
+            let sum = builder.push(sum);
+            vec![builder.push(Instruction::Rescale(sum))]
+        };
+        assert_eq!(words(&[1], rotations), ["input", "extend", "sum 0 1 2 3", "sum 0 4", "divide 1"]);
+        let plain = |builder: &mut Builder| vec![builder.push(Instruction::Rotate { input: INPUT, by: 1 })];
+        assert_eq!(words(&[], plain), ["input", "move"]);
+    }
+
+    #[test]
+    fn a_schedule_of_another_program_is_refused() {
+        let program = |instructions: usize| {
+            let mut builder = Builder::new(8);
+            let input = builder.push(Instruction::Input(0));
+            let last =
+                (1..instructions).fold(input, |v, _| builder.push(Instruction::Rotate { input: v, by: 1 }));
+            Program::new(builder.finish(LAYOUT, LAYOUT, vec![last])).unwrap()
+        };
+        let chain = Chain { primes: vec![30f64.exp2(); 3], scale: 30f64.exp2(), base_level: 1 };
+        let other = schedule(&program(3), &chain).unwrap();
+        assert!(Executable::new(&program(2), &other).is_err());
+        assert!(Executable::new(&program(3), &other).is_ok());
     }
 }

@@ -53,7 +53,8 @@ pub struct Map {
 pub enum Operation {
     /// The n-th ciphertext of the input.
     Input(usize),
-    /// Linear maps of the same ciphertexts, a value each: every input is decomposed and rotated once for all of them.
+    /// Linear maps of the same ciphertexts, a value each: every input is decomposed and rotated
+    /// once for all of them.
     Linear {
         /// The ciphertexts, of one level and scale.
         inputs: Vec<ValueId>,

@@ -1,7 +1,8 @@
-//! The executable in the clear: every value is the vector of its slots, in `f64`, whatever its form on ciphertexts.
+//! The executable in the clear: every value is the vector of its slots, in `f64`, whatever its form
+//! on ciphertexts.
 //!
-//! This is the rung of the ladder between the graph's interpreter and ciphertexts: it makes exactly the
-//! rotations and products that ciphertexts would make, without noise.
+//! This is the rung of the ladder between the graph's interpreter and ciphertexts: it makes exactly
+//! the rotations and products that ciphertexts would make, without noise.
 
 use std::convert::Infallible;
 
@@ -23,7 +24,8 @@ pub struct ClearInterpreter<'a> {
 }
 
 impl<'a> ClearInterpreter<'a> {
-    /// An interpreter for `executable` on the tensor of a film, or on those of a batch, one after the other.
+    /// An interpreter for `executable` on the tensor of a film, or on those of a batch, one after
+    /// the other.
     ///
     /// # Errors
     /// A tensor of the wrong length.
@@ -45,7 +47,8 @@ impl<'a> ClearInterpreter<'a> {
         Ok(Self::run_layers(program, tensor)?.0)
     }
 
-    /// As [`ClearInterpreter::run`], and the tensor of every layer in the order of [`Program::results`].
+    /// As [`ClearInterpreter::run`], and the tensor of every layer in the order of
+    /// [`Program::results`].
     ///
     /// # Errors
     /// A tensor of the wrong length, or a program that cannot be scheduled.
@@ -57,7 +60,8 @@ impl<'a> ClearInterpreter<'a> {
         Ok((executable.output().unpack(&outputs), layers.collect()))
     }
 
-    /// Runs `program` on the tensors of a batch, one after the other, and returns the output tensor of each film.
+    /// Runs `program` on the tensors of a batch, one after the other, and returns the output tensor
+    /// of each film.
     ///
     /// # Errors
     /// Tensors of the wrong length, or a program that cannot be scheduled.

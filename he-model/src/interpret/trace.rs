@@ -1,8 +1,9 @@
 //! The executable as numbers: operations, levels, keys, and a prediction of time and memory.
 //!
-//! What is counted is what an evaluator counts ([`ckks::OperationCounts`]), and the times follow from the same counts. They are a
-//! model (see [`Costs`]), fitted by least squares to the measured layers of LeNet, ResNet20 and ResNet20 with gates at N = 2^16 on
-//! a processor with AVX-512, and scaled to other ring degrees by N log N.
+//! What is counted is what an evaluator counts ([`ckks::OperationCounts`]), and the times follow
+//! from the same counts. They are a model (see [`Costs`]), fitted by least squares to the measured
+//! layers of LeNet, ResNet20 and ResNet20 with gates at N = 2^16 on a processor with AVX-512, and
+//! scaled to other ring degrees by N log N.
 
 mod costs;
 mod keys;
@@ -154,7 +155,8 @@ impl Tracer<'_> {
         (counts, costs.division(true, 0) * decompositions as f64 + unmoved)
     }
 
-    /// What a step does, and the milliseconds of all of it but decompositions and products with keys.
+    /// What a step does, and the milliseconds of all of it but decompositions and products with
+    /// keys.
     fn step(&mut self, step: &Step, level: usize) -> (OperationCounts, f64) {
         let none = OperationCounts::default();
         let switch = OperationCounts { decompositions: 1, key_products: 1, divisions: 2, ..none };
@@ -193,8 +195,8 @@ impl Tracer<'_> {
         }
     }
 
-    /// How many of a step's plaintexts are transformed on every run, and the milliseconds of that: as many limbs as they have, each as
-    /// long as their period.
+    /// How many of a step's plaintexts are transformed on every run, and the milliseconds of that:
+    /// as many limbs as they have, each as long as their period.
     fn transforms(&mut self, step: &Step, level: usize) -> (usize, f64) {
         let preparations = self.preparations.next().unwrap_or_default();
         let each_run = step.operation().plains().zip(preparations);

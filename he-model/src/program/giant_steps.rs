@@ -47,7 +47,8 @@ impl GiantSteps {
         }
     }
 
-    /// Number of rotations for the sum of these terms, which are some of those that the steps were made from.
+    /// Number of rotations for the sum of these terms, which are some of those that the steps were
+    /// made from.
     #[must_use]
     pub fn count(&self, terms: &[Term]) -> usize {
         let giants: BTreeSet<u32> = terms.iter().map(|t| t.giant).filter(|g| *g != 0).collect();

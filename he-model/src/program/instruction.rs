@@ -79,7 +79,8 @@ pub enum Instruction {
         /// By how many slots.
         by: u32,
     },
-    /// Sum of the rotations by 0, `step`, 2 `step` .. (`count` - 1) `step`, in rounds that multiply the summands by `radix`.
+    /// Sum of the rotations by 0, `step`, 2 `step` .. (`count` - 1) `step`, in rounds that multiply
+    /// the summands by `radix`.
     SumRotations {
         /// What is rotated.
         input: ValueId,
@@ -149,8 +150,9 @@ impl Instruction {
         }
     }
 
-    /// The level at which it reads its operands, where its result is to have level `result`. An instruction that gives levels
-    /// back would state here the level from which it does so, whatever its result's.
+    /// The level at which it reads its operands, where its result is to have level `result`. An
+    /// instruction that gives levels back would state here the level from which it does so,
+    /// whatever its result's.
     #[must_use]
     pub fn operand_level(&self, result: usize) -> usize {
         match self {

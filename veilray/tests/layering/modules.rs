@@ -1,10 +1,12 @@
-//! The arrows between the files of one crate, read from its sources, and the circles that they form.
+//! The arrows between the files of one crate, read from its sources, and the circles that they
+//! form.
 //!
-//! An arrow runs from a file to the file that its import names, and where that one only hands the name on, to the file that
-//! defines it. Imports are `use` trees, and paths that begin with `crate`, `super`, `self`, a child module or an imported
-//! name, in macros too. Handing on (`pub use`) and declaring (`mod`) are no arrows of their own, and what stands behind
-//! `#[cfg(test)]` is not looked at. A file may name what lies in the files that it is a part of: `foo/bar.rs` that reads
-//! `super::Foo` is a piece of `foo.rs`, not above it.
+//! An arrow runs from a file to the file that its import names, and where that one only hands the
+//! name on, to the file that defines it. Imports are `use` trees, and paths that begin with
+//! `crate`, `super`, `self`, a child module or an imported name, in macros too. Handing on (`pub
+//! use`) and declaring (`mod`) are no arrows of their own, and what stands behind `#[cfg(test)]` is
+//! not looked at. A file may name what lies in the files that it is a part of: `foo/bar.rs` that
+//! reads `super::Foo` is a piece of `foo.rs`, not above it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -33,8 +35,8 @@ pub struct Modules(BTreeMap<Segments, Module>);
 pub type Arrows = BTreeMap<(String, String), BTreeSet<String>>;
 
 impl Modules {
-    /// The files below the folder `source`, which has a `lib.rs` or a `main.rs`; a `main.rs` beside a `lib.rs` is a crate of its
-    /// own, of one file.
+    /// The files below the folder `source`, which has a `lib.rs` or a `main.rs`; a `main.rs` beside
+    /// a `lib.rs` is a crate of its own, of one file.
     pub fn of_folder(source: &Path) -> Self {
         let mut files = BTreeMap::new();
         collect(source, source, &mut files);
@@ -66,8 +68,8 @@ impl Modules {
         Self(modules.collect())
     }
 
-    /// The modules that a path leads through, each with the name taken from it: the one that it names, and behind a re-export the
-    /// one that defines what is named.
+    /// The modules that a path leads through, each with the name taken from it: the one that it
+    /// names, and behind a re-export the one that defines what is named.
     fn sources(&self, path: &[String]) -> Vec<(Segments, String)> {
         let (mut path, mut sources) = (path.to_vec(), vec![]);
         // A chain of more re-exports than there are modules would be a loop, and no Rust.
@@ -277,7 +279,8 @@ impl Reader<'_> {
         }
     }
 
-    /// The path from the crate's root; `None` if it leads elsewhere, or begins with an imported name.
+    /// The path from the crate's root; `None` if it leads elsewhere, or begins with an imported
+    /// name.
     fn absolute(&self, path: &[String], base: &[String]) -> Option<Segments> {
         let (mut from, mut rest) = (base.to_vec(), path);
         match path.first()?.as_str() {

@@ -24,8 +24,8 @@ pub struct Costs {
 }
 
 impl Costs {
-    /// How many times as long a run takes on a processor with AVX2 and without AVX-512: 1.5 to 1.8 for ResNet20, with and without gates, 1.8 to 2.2 for
-    /// LeNet (docs/encrypted-networks.md).
+    /// How many times as long a run takes on a processor with AVX2 and without AVX-512: 1.5 to 1.8
+    /// for ResNet20, with and without gates, 1.8 to 2.2 for LeNet (docs/encrypted-networks.md).
     pub const AVX2: f64 = 1.6;
 }
 
@@ -94,7 +94,8 @@ impl LevelCosts {
         }
     }
 
-    /// Division of one polynomial by the last `primes` primes, and by the special ones if it is one modulo Q P.
+    /// Division of one polynomial by the last `primes` primes, and by the special ones if it is one
+    /// modulo Q P.
     pub fn division(&self, extended: bool, primes: usize) -> f64 {
         let divided = primes as f64 + if extended { self.special } else { 0.0 };
         let kept = self.limbs - primes as f64;

@@ -10,15 +10,16 @@ use crate::parameters::Ring;
 pub struct KeyNeeds {
     /// Rotations (left, 0 < r < slots), each with a level at which it happens.
     pub rotations: BTreeSet<(u32, usize)>,
-    /// Rotations whose results are conjugated (left, 0 for a conjugation alone), each with a level at which it happens.
+    /// Rotations whose results are conjugated (left, 0 for a conjugation alone), each with a level
+    /// at which it happens.
     pub conjugations: BTreeSet<(u32, usize)>,
     /// Levels of products of ciphertexts.
     pub relinearizations: BTreeSet<usize>,
 }
 
 impl KeyNeeds {
-    /// Number of keys, and their bytes in memory: one key for each automorphism and tier of levels, cut to the highest
-    /// level in the tier.
+    /// Number of keys, and their bytes in memory: one key for each automorphism and tier of levels,
+    /// cut to the highest level in the tier.
     #[must_use]
     pub fn keys(&self, ring: &Ring) -> (usize, usize) {
         let tiers = ring.tiers();
