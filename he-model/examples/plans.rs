@@ -23,11 +23,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                     let took = start.elapsed().as_secs_f64();
                     let trace = plan.trace(&plan.program(&graph)?)?;
                     println!(
-                        "{name:24} N=2^{} lanes {:3} guard {} precise {:5} depth {:2} limbs {:2}+{:2} keys {:3} = {:5} MiB, {:6.2} s predicted (planned in {took:.1} s)",
+                        "{name:24} N=2^{} {:?} depth {:2} limbs {:2}+{:2} keys {:3} = {:5} MiB, {:6.2} s predicted (planned in {took:.1} s)",
                         plan.ring.log_ring_degree,
-                        plan.packing.lanes,
-                        plan.packing.guard,
-                        plan.packing.precise,
+                        plan.packing,
                         trace.depth,
                         plan.ring.modulus_bits.len(),
                         plan.ring.special_bits.len(),

@@ -13,7 +13,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
 use crate::graph::{Graph, GraphLiteral, Offsets};
-use crate::lower::Packing;
+use crate::packing::Frame;
 use crate::planner::Plan;
 use crate::program::Program;
 use crate::{ModelError, Ranges, Shape};
@@ -328,7 +328,7 @@ impl HeModel {
             .with_offsets(&model.offsets)
             .map_err(|e| FileError::Invalid { path: shown(), source: e.into() })?;
         model.plan.ring.plan().map_err(|source| FileError::Invalid { path: shown(), source })?;
-        let Packing { films, slots, .. } = model.plan.packing;
+        let Frame { films, slots, .. } = *model.plan.packing.frame();
         if !films.is_power_of_two() || films > slots || slots != model.plan.ring.slots() {
             return mismatch(format!(
                 "its plan puts {films} films into {slots} slots of a ring of {}: a batch is a power of two",

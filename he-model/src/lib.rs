@@ -17,6 +17,7 @@ pub mod graph;
 pub mod interpret;
 pub mod layout;
 pub mod lower;
+mod packing;
 pub mod parameters;
 pub mod planner;
 pub mod preparation;
@@ -33,7 +34,8 @@ pub use graph::{
     Op, Polynomial, Shape,
 };
 pub use layout::{Grid, Layout};
-pub use lower::{Packing, lower};
+pub use lower::lower;
+pub use packing::{Dense, Frame, Guarded, Packing, RowCopies};
 pub use parameters::{Ring, RingParameters, SecurityLevel};
 pub use planner::{Plan, PlanOptions, plan};
 pub use program::{Program, ValueId};

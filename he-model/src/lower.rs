@@ -30,72 +30,9 @@ use squeeze::Squeeze;
 
 use crate::graph::{Graph, NodeId, Op, Shape};
 use crate::layout::{Grid, Layout};
+use crate::packing::{Frame, Packing};
 use crate::program::{Builder, Instruction, PlainScale, Program, Term, ValueId};
 use crate::{ModelError, Polynomial};
-
-/// How to pack.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Packing {
-    /// Slots of a ciphertext, a power of two.
-    pub slots: usize,
-    /// Slots of a cell, a power of two.
-    pub lanes: usize,
-    /// Guard columns beside the image.
-    pub guard: usize,
-    /// True: the weights and the mask of a convolution have a prime each. False: they share one.
-    pub precise: bool,
-    /// Where weights and mask share a prime: bits of the weights, on row copies those of the mask.
-    pub weight_bits: u32,
-    /// How many hoisted rotations one more key is worth: 0 for the fastest program, more for fewer keys.
-    pub key_weight: u32,
-    /// Convolutions on copies of the rows, where the guard columns leave room for them.
-    #[serde(default)]
-    pub row_copies: bool,
-    /// Convolutions without guard cells on as many ciphertexts as the channels need (`dense`).
-    #[serde(default, skip_serializing_if = "is_false")]
-    pub dense: bool,
-    /// Where dense: the rows that a stride leaves free hold channels too.
-    #[serde(default, skip_serializing_if = "is_false")]
-    pub row_phases: bool,
-    /// Films that share the ciphertexts, a power of two.
-    #[serde(default = "one", skip_serializing_if = "is_one")]
-    pub films: usize,
-    /// On row copies: residual stages, from the first one on, whose values have half a prime more of scale.
-    #[serde(default)]
-    pub wide_stages: usize,
-}
-
-fn one() -> usize {
-    1
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
-fn is_one(n: &usize) -> bool {
-    *n == 1
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
-fn is_false(b: &bool) -> bool {
-    !b
-}
-
-impl Packing {
-    /// Where the input's image lies.
-    fn grid(&self, shape: Shape) -> Grid {
-        let width = shape.width + self.guard;
-        let pitch = if self.dense { width.next_power_of_two() } else { width };
-        let (slots, lanes, films) = (self.slots, self.lanes, self.films);
-        Grid { shape, slots, lanes, pitch, dilation: 1, row_phases: 1, films }
-    }
-
-    /// Where a result of this shape lies, made by an operation of this stride.
-    fn strided(&self, from: &Grid, shape: Shape, stride: usize) -> Grid {
-        let dilation = from.dilation * stride;
-        let row_phases = if self.row_phases { dilation } else { 1 };
-        Grid { shape, dilation, row_phases, ..*from }
-    }
-}
 
 /// A tensor during lowering.
 #[derive(Debug, Clone)]
@@ -156,11 +93,11 @@ fn occupied(grid: &Grid) -> Vec<Vec<bool>> {
 /// # Errors
 /// An operation that cannot be packed, or a tensor that does not fit.
 pub fn lower(graph: &Graph, packing: &Packing) -> Result<Program, ModelError> {
-    let slots = packing.slots;
-    let powers = [slots, packing.lanes, packing.films].iter().all(|n| n.is_power_of_two());
-    if !powers || packing.lanes.saturating_mul(packing.films) > slots || packing.guard > slots {
+    let Frame { slots, lanes, films, .. } = *packing.frame();
+    let powers = [slots, lanes, films].iter().all(|n| n.is_power_of_two());
+    if !powers || lanes.saturating_mul(films) > slots || packing.kind().pitch(0) > slots {
         let reason = "slots, lanes and films have to be powers of two, lanes times films and guard columns at most slots".into();
-        return Err(ModelError::DoesNotFit { node: "input".into(), slots, lanes: packing.lanes, reason });
+        return Err(ModelError::DoesNotFit { node: "input".into(), slots, lanes, reason });
     }
     let (pooled, cubic_gates) = (pooled::find(graph, packing), gate::find(graph));
     let squeezes = squeeze::find(graph, packing, &pooled, &cubic_gates);
@@ -187,14 +124,11 @@ pub fn lower(graph: &Graph, packing: &Packing) -> Result<Program, ModelError> {
     let output = lowering.make_good(output);
     let input = lowering.done[0].as_ref().map_or(output.layout, |t| t.layout);
     let program = lowering.builder.finish(input, output.layout, output.values);
-    let program =
-        if packing.row_copies { defer::defer_rescalings(program, packing.wide_stages) } else { program };
+    let program = match packing {
+        Packing::RowCopies(copies) => defer::defer_rescalings(program, copies.wide_stages),
+        Packing::Guarded(_) | Packing::Dense(_) => program,
+    };
     Program::new(share::together(program))
-}
-
-/// Most ciphertexts that an image of the graph takes.
-pub(crate) fn ciphertexts(graph: &Graph, packing: &Packing) -> usize {
-    pooled::grids(graph, packing).iter().flatten().map(Grid::ciphertexts).max().unwrap_or(1)
 }
 
 struct Lowering<'a> {
@@ -349,9 +283,9 @@ impl Lowering<'_> {
     }
 
     fn input(&mut self, shape: Shape) -> Result<Tensor, ModelError> {
-        let (slots, lanes) = (self.packing.slots, self.packing.lanes);
+        let Frame { slots, lanes, .. } = *self.packing.frame();
         let layout = if shape.is_vector() {
-            let films = self.packing.films;
+            let films = self.packing.films();
             let period = shape.channels.next_power_of_two().min(slots / films);
             Layout::Vector { features: shape.channels, slots, period, films }
         } else {

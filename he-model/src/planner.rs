@@ -8,14 +8,15 @@ use ckks::KeyShape;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::ModelError;
 use crate::executable::Executable;
 use crate::graph::{Conv2d, Graph, NodeId, Op};
 use crate::interpret::trace::{Costs, Trace};
-use crate::lower::{Packing, ciphertexts, lower};
+use crate::lower::lower;
+use crate::packing::{Packing, Room, RowCopies};
 use crate::parameters::{PRIME_BITS, Ring, RingParameters, SecurityLevel};
 use crate::program::{Instruction, Program, ValueId};
 use crate::schedule::{Chain, Schedule, depth, schedule};
-use crate::{ModelError, Shape};
 
 /// Level of the output: two primes.
 pub const BASE_LEVEL: usize = 1;
@@ -52,7 +53,7 @@ pub struct PlanOptions {
     pub weight_bits: u32,
     /// Films that a batch has to hold at least; rounded up to a power of two.
     pub films: usize,
-    /// Most residual stages whose values have half a prime more of scale (see [`Packing::wide_stages`]).
+    /// Most residual stages whose values have half a prime more of scale (see [`RowCopies::wide_stages`]).
     pub wide_stages: usize,
 }
 
@@ -90,9 +91,9 @@ impl Plan {
     /// # Errors
     /// As [`lower`].
     pub fn program(&self, graph: &Graph) -> Result<Program, ModelError> {
-        if self.packing.slots != self.ring.slots() {
-            let reason =
-                format!("the packing has {} slots, the ring {}", self.packing.slots, self.ring.slots());
+        let slots = self.packing.slots();
+        if slots != self.ring.slots() {
+            let reason = format!("the packing has {slots} slots, the ring {}", self.ring.slots());
             return Err(ModelError::NoParameters { reason });
         }
         lower(graph, &self.packing)
@@ -138,7 +139,7 @@ pub fn plan(graph: &Graph, options: &PlanOptions) -> Result<Plan, ModelError> {
     let least = least_depth(graph, |_| 1) + BASE_LEVEL + 1;
     for log_n in degrees {
         // A ring twice as large is rarely faster; one step is worth a try.
-        let done = best.iter().flatten().any(|(_, p)| is_exact(&p.packing) && is_roomy(graph, p));
+        let done = best.iter().flatten().any(|(_, p)| p.packing.kind().is_exact() && is_roomy(graph, p));
         if found_at.is_some_and(|n| log_n > n + 1) || done {
             break;
         }
@@ -182,12 +183,10 @@ pub fn plan(graph: &Graph, options: &PlanOptions) -> Result<Plan, ModelError> {
 
 /// The plan with as many wide stages as security, the budget for keys and [`WIDE_TIME`] allow.
 fn widened(graph: &Graph, options: &PlanOptions, seconds: f64, plan: Plan) -> Plan {
-    if !plan.packing.row_copies {
-        return plan;
-    }
+    let Packing::RowCopies(copies) = plan.packing else { return plan };
     for wide_stages in (1..=options.wide_stages).rev() {
         let tried = [0, 1, 2, 8].into_par_iter().filter_map(|key_weight| {
-            let packing = Packing { wide_stages, key_weight, ..plan.packing };
+            let packing = Packing::RowCopies(RowCopies { wide_stages, ..copies }).with_key_weight(key_weight);
             attempt(graph, options, plan.ring.log_ring_degree, packing).ok()
         });
         let fastest = tried.collect::<Vec<_>>().into_iter().min_by(|a, b| a.seconds.total_cmp(&b.seconds));
@@ -238,12 +237,10 @@ fn first_layer_beyond(program: &Program, levels: usize) -> Option<&str> {
 /// A lower bound on the levels of a graph in a packing, without packing it: with a prime each for weights and mask, convolutions of
 /// stride 1 that read beyond the image take two.
 fn least_depth_packed(graph: &Graph, packing: &Packing) -> usize {
-    let shape = graph.input_shape();
-    let row = (shape.width + packing.guard).next_power_of_two() * packing.lanes;
-    let filled = packing.slots / packing.films == shape.height * row;
+    let masks = packing.kind().masks(graph.input_shape());
     least_depth(graph, |conv| {
-        let masked = conv.padding > 0 && conv.stride == 1 && (!packing.dense || filled);
-        1 + usize::from(packing.precise && masked)
+        let masked = conv.padding > 0 && conv.stride == 1 && masks;
+        1 + usize::from(packing.is_precise() && masked)
     })
 }
 
@@ -280,18 +277,13 @@ fn is_squeezed(graph: &Graph, act: NodeId) -> bool {
 
 /// True if a larger ring cannot help: every tensor fits one ciphertext, and key switches have at most two digits.
 fn is_roomy(graph: &Graph, plan: &Plan) -> bool {
-    few_digits(plan) && graph.nodes().iter().all(|n| n.shape().len() <= plan.packing.slots)
+    few_digits(plan) && graph.nodes().iter().all(|n| n.shape().len() <= plan.packing.slots())
 }
 
 /// Whether a plan with a prime each for weights and masks is slower than [`PRECISE_TIME`] allows; both in seconds.
 fn is_too_slow(precise: f64, shared: f64) -> bool {
     let (times, more) = PRECISE_TIME;
     precise > (times * shared).max(shared + more)
-}
-
-/// True if the rounding of weights and masks needs no prime more: they have one each, or rescalings wait behind the masks.
-fn is_exact(packing: &Packing) -> bool {
-    packing.precise || packing.row_copies
 }
 
 /// True if key switches have at most two digits.
@@ -358,7 +350,7 @@ fn attempts(
     }
     let mut tried = vec![];
     for key_weight in [0, 1, 2, 8, 32] {
-        tried.push(attempt(graph, options, log_n, Packing { key_weight, ..packing }));
+        tried.push(attempt(graph, options, log_n, packing.with_key_weight(key_weight)));
         let fewer_would_help = match tried.last() {
             Some(Ok(found)) => !found.fits,
             Some(Err(error)) => matches!(error, ModelError::KeyBudget { .. }),
@@ -390,8 +382,7 @@ fn attempt(
     let program = lower(graph, &packing)?;
     let limbs = depth(&program) + BASE_LEVEL + 1;
     let ring = RingParameters::choose(log_n, limbs, options.security)?;
-    let shared = packing.row_copies || packing.dense && !packing.precise;
-    let scale_bits = if shared { COPIES_SCALE_BITS } else { PRIME_BITS };
+    let scale_bits = if packing.kind().shares_scale() { COPIES_SCALE_BITS } else { PRIME_BITS };
     let mut plan = Plan { packing, ring, scale_bits, base_level: BASE_LEVEL };
     // Without tiers of keys of their own for some levels, those of a higher tier serve: fewer keys, at some cost in time.
     let whole = plan.ring.plan()?;
@@ -420,80 +411,16 @@ fn attempt(
     Ok(Attempt { seconds, plan, fits })
 }
 
-/// The packings worth trying: lanes from what just fits down to a quarter of it, guard columns for the kernels there are.
+/// The packings worth trying.
 fn packings(graph: &Graph, slots: usize, precise: bool, options: &PlanOptions) -> Vec<Packing> {
-    let weight_bits = options.weight_bits;
     let films = options.films.checked_next_power_of_two().unwrap_or(slots).min(slots);
-    let shape: Shape = graph.input_shape();
-    let convolutions = || {
-        graph.nodes().iter().filter_map(|n| match n.op() {
-            Op::Conv2d(c) => Some(c),
-            _ => None,
-        })
-    };
-    let padding = convolutions().map(|c| c.padding).max().unwrap_or(0);
-    let widest = graph.nodes().iter().map(|n| n.shape().channels).max().unwrap_or(1).next_power_of_two();
-    let film_slots = slots / films;
-    let lanes = |most: usize| {
-        let most = most.min(widest);
-        [most, most / 2, most / 4].into_iter().filter(|l| *l > 0)
-    };
-    let plain = Packing {
-        slots,
-        lanes: 1,
-        guard: 0,
-        precise,
-        weight_bits,
-        key_weight: 0,
-        row_copies: false,
-        dense: false,
-        row_phases: false,
-        films,
-        wide_stages: 0,
-    };
-    let mut packings = vec![];
-    for guard in [padding, 2 * padding] {
-        let cells = (shape.width + guard) * (shape.height + guard);
-        let most = (film_slots / cells.max(1) + 1).next_power_of_two() / 2;
-        packings.extend(lanes(most.max(1)).map(|lanes| Packing { lanes, guard, ..plain }));
-    }
-    if shape.is_vector() {
-        packings.dedup();
-        return packings;
-    }
-    let (width, height) = (shape.width.next_power_of_two(), shape.height.next_power_of_two());
-    if !precise && shape.width == width && convolutions().any(|c| c.kernel == [3, 3]) {
-        // Twice or four times as long as the image's rows; longer ones have room for more copies.
-        for guard in [shape.width, 3 * shape.width] {
-            let most = film_slots / ((shape.width + guard) * height);
-            // The weights have more roundings than the masks that share a prime with them.
-            let weight_bits = weight_bits.saturating_sub(1);
-            let copies = Packing { guard, weight_bits, row_copies: true, ..plain };
-            packings.extend(lanes(most).map(|lanes| Packing { lanes, ..copies }).filter(|p| {
-                // Row copies need a tensor to be one ciphertext.
-                guard == shape.width || ciphertexts(graph, p) == 1
-            }));
-        }
-    }
-    // Dense packing without a prime each for weights and masks is for tensors that do not fit: it leaves fewer bits to the values
-    // between layers.
-    if !precise && packings.iter().any(|p| ciphertexts(graph, p) == 1) {
-        packings.dedup();
-        return packings;
-    }
-    let most = film_slots / (width * height);
-    for row_phases in [false, true] {
-        // Masks are as long as the ciphertext and round more coefficients than weights do.
-        let dense = Packing { dense: true, row_phases, weight_bits: weight_bits + 1, ..plain };
-        packings.extend(lanes(most).map(|lanes| Packing { lanes, ..dense }));
-    }
-    packings.dedup();
-    packings
+    Packing::candidates(&Room { graph, slots, films, weight_bits: options.weight_bits, precise })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Shape;
     use crate::zoo::{Architecture, Recipe, random};
 
     /// Found with ResNet32 and gates: the bound was above what packing gives, so that nothing was tried.

@@ -128,13 +128,13 @@ fn a_batch_is_read_as_it_was_written_and_one_that_cannot_be_is_refused() {
     let mut model = model();
     let one = model.digest();
     for films in [2, 1] {
-        model.plan.packing.films = films;
+        model.plan.packing.frame_mut().films = films;
         model.save(&path).unwrap();
-        assert_eq!(HeModel::load(&path).unwrap().plan.packing.films, films);
+        assert_eq!(HeModel::load(&path).unwrap().plan.packing.films(), films);
         assert_eq!(model.digest() == one, films == 1, "a model for batches is another model");
     }
     for films in [0, 3, 1024, usize::MAX] {
-        model.plan.packing.films = films;
+        model.plan.packing.frame_mut().films = films;
         model.save(&path).unwrap();
         let error = HeModel::load(&path).unwrap_err();
         assert!(matches!(&error, FileError::Mismatch { reason, .. } if reason.contains("films")), "{error}");

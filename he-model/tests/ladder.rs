@@ -7,23 +7,20 @@ use he_model::interpret::clear::ClearInterpreter;
 use he_model::program::{Instruction, PlainScale};
 use he_model::zoo::{Architecture, Recipe, random, random_input};
 use he_model::{
-    AvgPool, Bias, ChannelAffine, Conv2d, Graph, GraphLiteral, Linear, NodeId, Op, Packing, Polynomial,
-    Shape, lower,
+    AvgPool, Bias, ChannelAffine, Conv2d, Dense, Frame, Graph, GraphLiteral, Guarded, Linear, NodeId, Op,
+    Packing, Polynomial, RowCopies, Shape, lower,
 };
 
-const PACKING: Packing = Packing {
-    slots: 4096,
-    lanes: 4,
-    guard: 4,
-    precise: false,
-    weight_bits: 16,
-    key_weight: 1,
-    row_copies: false,
-    dense: false,
-    row_phases: false,
-    films: 1,
-    wide_stages: 0,
-};
+const FRAME: Frame = Frame { slots: 4096, lanes: 4, films: 1, weight_bits: 16, key_weight: 1 };
+const PACKING: Packing = guarded(FRAME);
+
+const fn guarded(frame: Frame) -> Packing {
+    Packing::Guarded(Guarded { frame, guard: 4, precise: false })
+}
+
+const fn copies(frame: Frame, guard: usize) -> Packing {
+    Packing::RowCopies(RowCopies { frame, guard, wide_stages: 0 })
+}
 
 fn check(graph: &Graph, packing: &Packing) {
     let program = lower(graph, packing).unwrap();
@@ -37,11 +34,11 @@ fn check(graph: &Graph, packing: &Packing) {
         close(name, tensor, &want[node.0]);
     }
     close("output", &got, &want[graph.output().0]);
-    if packing.films > 1 {
+    if packing.films() > 1 {
         let films: Vec<Vec<f64>> =
-            (0..packing.films).map(|film| random_input(graph.input_shape(), 20 + film as u64)).collect();
+            (0..packing.films()).map(|film| random_input(graph.input_shape(), 20 + film as u64)).collect();
         let outputs = ClearInterpreter::run_batch(&program, &films.concat()).unwrap();
-        assert_eq!(outputs.len(), packing.films);
+        assert_eq!(outputs.len(), packing.films());
         for (film, got) in films.iter().zip(&outputs) {
             close("output of a batch", got, &graph.run(film).unwrap());
         }
@@ -181,8 +178,15 @@ fn whole_networks() {
             let input = Shape::new(4, 16, 16);
             let recipe = Recipe { architecture, input, labels: 5, se, post_add_activation, shrink: 4 };
             let graph = random(&recipe, 3).unwrap();
-            check(&graph, &Packing { slots: 2048, ..PACKING });
-            check(&graph, &Packing { slots: 8192, lanes: 16, precise: true, ..PACKING });
+            check(&graph, &guarded(Frame { slots: 2048, ..FRAME }));
+            check(
+                &graph,
+                &Packing::Guarded(Guarded {
+                    frame: Frame { slots: 8192, lanes: 16, ..FRAME },
+                    guard: 4,
+                    precise: true,
+                }),
+            );
         }
     }
 }
@@ -193,12 +197,19 @@ fn resnet20_at_the_size_of_the_paper() {
     let architecture = Architecture::ResNet(20);
     let recipe = Recipe { architecture, input, labels: 14, se: false, post_add_activation: false, shrink: 1 };
     let graph = random(&recipe, 3).unwrap();
-    check(&graph, &Packing { slots: 1 << 15, lanes: 16, guard: 1, ..PACKING });
+    check(
+        &graph,
+        &Packing::Guarded(Guarded {
+            frame: Frame { slots: 1 << 15, lanes: 16, ..FRAME },
+            guard: 1,
+            precise: false,
+        }),
+    );
 }
 
 #[test]
 fn convolutions_on_row_copies() {
-    let packing = Packing { guard: 8, row_copies: true, lanes: 8, ..PACKING };
+    let packing = copies(Frame { lanes: 8, ..FRAME }, 8);
     for (channels, out, k, stride, groups) in [
         (3, 8, 3, 1, 1),
         (8, 8, 3, 1, 1),
@@ -223,7 +234,7 @@ fn convolutions_on_row_copies() {
         conv(32, 32, 3, 1, 1, 2),
     ];
     check(&chain(Shape::new(4, 8, 8), two.clone()), &packing);
-    check(&chain(Shape::new(4, 8, 8), two), &Packing { guard: 24, ..packing });
+    check(&chain(Shape::new(4, 8, 8), two), &copies(*packing.frame(), 24));
 }
 
 #[test]
@@ -236,7 +247,7 @@ fn resnet20_on_row_copies_at_full_size() {
         post_add_activation: false,
         shrink: 1,
     };
-    let packing = Packing { slots: 1 << 15, lanes: 16, guard: 32, row_copies: true, ..PACKING };
+    let packing = copies(Frame { slots: 1 << 15, lanes: 16, ..FRAME }, 32);
     check(&random(&recipe, 3).unwrap(), &packing);
 }
 
@@ -270,11 +281,10 @@ fn pooled(se: bool, shape: Shape, gate: &[f64]) -> Graph {
 #[test]
 fn a_mean_and_a_matrix_merge_with_the_convolution_before_them() {
     let shape = Shape::new(8, 8, 8);
-    let packing = Packing { slots: 2048, guard: 8, row_copies: true, lanes: 16, ..PACKING };
     for (slots, guard, lanes) in
         [(2048, 8, 16), (4096, 8, 16), (4096, 24, 16), (8192, 56, 16), (16384, 120, 16), (1024, 8, 8)]
     {
-        let packing = Packing { slots, guard, lanes, ..packing };
+        let packing = copies(Frame { slots, lanes, ..FRAME }, guard);
         let plain = pooled(false, shape, &[]);
         let program = lower(&plain, &packing).unwrap();
         // Two convolutions, a square, and nothing more for mean and matrix.
@@ -302,7 +312,7 @@ fn a_mean_and_a_matrix_merge_with_the_convolution_before_them() {
 
 #[test]
 fn a_strided_shortcut_rides_with_the_convolution_beside_it() {
-    let packing = Packing { guard: 8, row_copies: true, lanes: 8, ..PACKING };
+    let packing = copies(Frame { lanes: 8, ..FRAME }, 8);
     let mut g = GraphLiteral::new(Shape::new(8, 8, 8));
     let c1 = g.push("conv1", conv(8, 16, 3, 2, 1, 1), &[NodeId(0)]);
     let a = g.push("act", Op::Polynomial(Polynomial::shared(&[0.0, 0.6, 0.1])), &[c1]);
@@ -311,7 +321,7 @@ fn a_strided_shortcut_rides_with_the_convolution_beside_it() {
     let x = g.push("add", Op::Add, &[c2, s]);
     let graph = Graph::new(g.finish(x)).unwrap();
     for guard in [8, 24] {
-        let packing = Packing { guard, ..packing };
+        let packing = copies(*packing.frame(), guard);
         let program = lower(&graph, &packing).unwrap();
         // Copies and weights of two convolutions, nothing for the shortcut.
         let maps = program.instructions().iter().filter(|i| matches!(i, Instruction::Linear { .. }));
@@ -323,14 +333,14 @@ fn a_strided_shortcut_rides_with_the_convolution_beside_it() {
 #[test]
 fn batches_of_films_on_row_copies_and_guard_cells() {
     let shape = Shape::new(8, 8, 8);
-    let copies = Packing { guard: 8, row_copies: true, lanes: 8, ..PACKING };
+    let frame = Frame { lanes: 8, films: 2, ..FRAME };
     let convolutions =
         [conv(8, 8, 3, 1, 1, 1), conv(8, 16, 3, 2, 1, 1), conv(16, 16, 3, 1, 1, 4), conv(16, 32, 3, 2, 1, 1)];
     for packing in [
-        Packing { films: 2, ..copies },
-        Packing { films: 4, ..copies },
-        Packing { films: 2, lanes: 4, guard: 24, ..copies },
-        Packing { films: 2, slots: 8192, ..PACKING },
+        copies(frame, 8),
+        copies(Frame { films: 4, ..frame }, 8),
+        copies(Frame { lanes: 4, ..frame }, 24),
+        guarded(Frame { films: 2, slots: 8192, ..FRAME }),
     ] {
         for n in 1..=convolutions.len() {
             check(&chain(shape, convolutions[..n].to_vec()), &packing);
@@ -339,7 +349,7 @@ fn batches_of_films_on_row_copies_and_guard_cells() {
         check(&pooled(true, shape, &[0.4, 0.2, 0.05, 0.01]), &packing);
     }
     let pool = |kernel, stride| Op::AvgPool(AvgPool { kernel, stride });
-    let packing = Packing { films: 2, ..PACKING };
+    let packing = guarded(Frame { films: 2, ..FRAME });
     check(&chain(Shape::new(4, 8, 8), vec![pool(2, 2), conv(4, 8, 3, 1, 1, 1), Op::GlobalAvgPool]), &packing);
     check(&chain(Shape::new(10, 8, 8), vec![pool(2, 2), conv(10, 12, 3, 1, 1, 2)]), &packing);
     let linear = Op::Linear(Linear { outputs: 7, weight: weights(140), bias: weights(7) });
@@ -381,8 +391,9 @@ fn dense_convolutions_on_several_ciphertexts() {
         (1024, 4, true, 1),
         (1024, 4, false, 4),
     ] {
-        let packing = Packing { slots, lanes, guard: 0, dense: true, row_phases, films, ..PACKING };
-        for packing in [packing, Packing { precise: true, ..packing }] {
+        let frame = Frame { slots, lanes, films, ..FRAME };
+        let dense = |precise| Packing::Dense(Dense { frame, precise, row_phases });
+        for packing in [dense(false), dense(true)] {
             for network in &networks {
                 check(&chain(shape, network.clone()), &packing);
             }
@@ -401,27 +412,16 @@ fn whole_networks_dense_and_in_batches() {
             let input = Shape::new(4, 16, 16);
             let recipe = Recipe { architecture, input, labels: 5, se, post_add_activation, shrink: 4 };
             let graph = random(&recipe, 3).unwrap();
-            check(&graph, &Packing { guard: 16, row_copies: true, ..PACKING });
+            check(&graph, &copies(FRAME, 16));
             for (slots, lanes, films) in [(512, 2, 1), (1024, 4, 1), (2048, 4, 2)] {
                 // The vector of a gate is not repeated from row to row.
                 for row_phases in [false, true].into_iter().filter(|phases| !(se && *phases)) {
-                    check(
-                        &graph,
-                        &Packing {
-                            slots,
-                            lanes,
-                            guard: 0,
-                            dense: true,
-                            row_phases,
-                            films,
-                            precise: films == 1,
-                            ..PACKING
-                        },
-                    );
+                    let frame = Frame { slots, lanes, films, ..FRAME };
+                    check(&graph, &Packing::Dense(Dense { frame, precise: films == 1, row_phases }));
                 }
             }
-            check(&graph, &Packing { slots: 4096, films: 2, ..PACKING });
-            check(&graph, &Packing { slots: 8192, films: 2, guard: 16, row_copies: true, ..PACKING });
+            check(&graph, &guarded(Frame { films: 2, ..FRAME }));
+            check(&graph, &copies(Frame { slots: 8192, films: 2, ..FRAME }, 16));
         }
     }
 }
@@ -439,9 +439,10 @@ fn waiting_rescalings_and_wide_stages_change_scales_only() {
         shrink: 2,
     };
     let graph = random(&recipe, 3).unwrap();
-    let packing = Packing { slots: 8192, guard: 16, row_copies: true, lanes: 8, ..PACKING };
+    let frame = Frame { slots: 8192, lanes: 8, ..FRAME };
+    let packing = |wide_stages| Packing::RowCopies(RowCopies { frame, guard: 16, wide_stages });
     let depth = |wide_stages| {
-        let program = lower(&graph, &Packing { wide_stages, ..packing }).unwrap();
+        let program = lower(&graph, &packing(wide_stages)).unwrap();
         let scales: Vec<PlainScale> = program
             .instructions()
             .iter()
@@ -452,7 +453,7 @@ fn waiting_rescalings_and_wide_stages_change_scales_only() {
             .collect();
         let waiting = scales.iter().filter(|s| matches!(s, PlainScale::Waiting { .. })).count();
         assert_eq!(waiting + 1, scales.len(), "all masks but the one on the input");
-        check(&graph, &Packing { wide_stages, ..packing });
+        check(&graph, &packing(wide_stages));
         he_model::schedule::depth(&program)
     };
     // Two blocks a stage. The first stage has one more value, that of the stem; the last one has one less, which merges with the mean.
@@ -460,7 +461,6 @@ fn waiting_rescalings_and_wide_stages_change_scales_only() {
     assert_eq!([depth(1), depth(2), depth(3), depth(4)], [plain + 3, plain + 5, plain + 6, plain + 6]);
     // A gate multiplies values between layers: such stages are not made wide.
     let gated = random(&Recipe { se: true, ..recipe }, 3).unwrap();
-    let depth =
-        |wide_stages| he_model::schedule::depth(&lower(&gated, &Packing { wide_stages, ..packing }).unwrap());
+    let depth = |wide_stages| he_model::schedule::depth(&lower(&gated, &packing(wide_stages)).unwrap());
     assert_eq!(depth(3), depth(0));
 }

@@ -57,7 +57,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!(
         "N = 2^{}, {} in a ciphertext, {} keys of {} MiB, predicted {:.1} s of one thread a ciphertext",
         model.plan.ring.log_ring_degree,
-        model.plan.packing.films,
+        model.plan.packing.films(),
         trace.key_count,
         trace.key_bytes >> 20,
         trace.seconds()

@@ -173,7 +173,7 @@ impl Package {
             model_digest: model_digest(&loaded, model)?,
             labels: loaded.labels.clone(),
             preprocessing: loaded.preprocessing.clone(),
-            films: loaded.plan.packing.films,
+            films: loaded.plan.packing.films(),
             ranges: loaded.ranges.nodes.iter().filter(|(_, r)| finite(r)).cloned().collect(),
             logit_range: output.filter(finite).map_or(0.0, |r| r.magnitude()),
             card,
@@ -243,7 +243,7 @@ impl Package {
         if model.preprocessing != self.manifest.preprocessing {
             return mismatch("the preprocessing");
         }
-        if model.plan.packing.films != self.manifest.films {
+        if model.plan.packing.films() != self.manifest.films {
             return mismatch("the number of films in a batch");
         }
         Ok(model)

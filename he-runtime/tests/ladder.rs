@@ -8,8 +8,8 @@ use std::sync::atomic::AtomicBool;
 
 use he_model::zoo::{Architecture, Recipe, random, random_input};
 use he_model::{
-    Bias, Conv2d, Graph, GraphLiteral, HeModel, Linear, NodeId, Offsets, Op, PlanOptions, Polynomial,
-    Preprocessing, Ranges, SecurityLevel, Shape, plan,
+    Bias, Conv2d, Graph, GraphLiteral, HeModel, Linear, NodeId, Offsets, Op, Packing, PlanOptions,
+    Polynomial, Preprocessing, Ranges, SecurityLevel, Shape, plan,
 };
 use he_runtime::client::{EncryptionKey, KeyBundle, decrypt, decrypt_batch, encrypt, encrypt_batch};
 use he_runtime::simulate::{compare_layers, simulate};
@@ -193,7 +193,7 @@ fn one_and_many_threads_give_the_same_ciphertext() {
 fn keys_of_a_higher_tier_serve_the_lower_ones() {
     let options = PlanOptions { log_ring_degree: Some(12), ..insecure(false) };
     let mut model = model(random(&recipe(Architecture::ResNet(8), 8, 2, true), 2).unwrap(), &options);
-    assert!(model.plan.packing.row_copies, "{:?}", model.plan.packing);
+    assert!(matches!(model.plan.packing, Packing::RowCopies(_)), "{:?}", model.plan.packing);
     // Few special primes, as a bound on the modulus would leave: several digits at the higher levels.
     model.plan.ring.special_bits.truncate(10);
     model.plan.ring.skipped_tiers.clear();
@@ -263,7 +263,7 @@ fn small_networks_are_precise() {
         let circuit = Circuit::new(&model).unwrap();
         let got = simulate(&circuit, &[&latent], &mut rng).unwrap().remove(0).logits;
         let error = got.iter().zip(&want).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
-        (model.plan.packing.precise, error)
+        (model.plan.packing.is_precise(), error)
     };
     let ((chosen, planned), (_, shared)) = (error(None), error(Some(false)));
     println!("largest difference of a logit: {planned:.1e}, {shared:.1e} in one prime");
@@ -298,7 +298,8 @@ fn wide_stages_take_the_rounding_away() {
     let error = |wide_stages| {
         let graph = random(&recipe(Architecture::ResNet(14), 8, 2, false), 2).unwrap();
         let model = model(graph, &PlanOptions { wide_stages, ..options });
-        assert_eq!((model.plan.packing.row_copies, model.plan.packing.wide_stages), (true, wide_stages));
+        let Packing::RowCopies(copies) = model.plan.packing else { panic!("{:?}", model.plan.packing) };
+        assert_eq!(copies.wide_stages, wide_stages);
         let (measured, simulated) = errors(&model, 3);
         assert!(measured < 1.5 * simulated && simulated < 1.5 * measured, "{measured} {simulated}");
         measured

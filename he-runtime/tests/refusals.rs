@@ -101,7 +101,7 @@ fn batches_and_layouts_that_do_not_fit_are_refused() {
         let error = decrypt(&hostile, &keys.client, &result).unwrap_err();
         assert!(matches!(error, RuntimeError::Layout { .. }), "{error}");
         let mut packed = model.clone();
-        packed.plan.packing.films = films;
+        packed.plan.packing.frame_mut().films = films;
         assert!(Circuit::new(&packed).is_err(), "{films} films");
     }
     let mut hostile = spec.clone();

@@ -15,6 +15,7 @@ use super::{Lowering, Tensor};
 use crate::ModelError;
 use crate::graph::{Conv2d, NodeId, Shape};
 use crate::layout::{Grid, Layout};
+use crate::packing::{Frame, Packing};
 use crate::program::{Instruction, PlainScale, Term};
 
 /// One period of weights by (input ciphertext, (row, rest of the rotation)).
@@ -28,14 +29,13 @@ impl Lowering<'_> {
             return Err(self.unsupported(id, "its stride is not a power of two"));
         }
         let to = self.packing.strided(&grid, output, conv.stride);
-        if self.packing.dense {
+        if matches!(self.packing, Packing::Dense(_)) {
             return self.conv_dense(id, conv, x, &grid, to);
         }
         if let Some(y) = self.conv_that_rode(id, conv, to) {
             return Ok(y);
         }
-        if self.packing.row_copies
-            && !self.packing.precise
+        if matches!(self.packing, Packing::RowCopies(_))
             && let Some(y) = self.conv_on_copies(id, conv, &x, &grid, to)
         {
             return Ok(y);
@@ -45,7 +45,8 @@ impl Lowering<'_> {
         if !reads_zeros(conv, &grid, &x, output) {
             let reason = format!(
                 "zero padding of {} would read values of the neighbouring row: more guard columns than {} are needed",
-                conv.padding, self.packing.guard
+                conv.padding,
+                grid.pitch - grid.shape.width
             );
             return Err(self.does_not_fit(id, reason));
         }
@@ -101,9 +102,9 @@ impl Lowering<'_> {
 
     /// Baby and giant steps for these rotations, preferring those that have a key already.
     pub(super) fn split(&mut self, offsets: &BTreeSet<(i64, i64)>, row: i64, inputs: usize) -> Split {
-        let slots = self.packing.slots as i64;
+        let slots = self.packing.slots() as i64;
         // Between equals, a rotation that has a key.
-        let weight = f64::from(self.packing.key_weight).max(0.01);
+        let weight = f64::from(self.packing.frame().key_weight).max(0.01);
         let known = |r: i64| r.rem_euclid(slots) == 0 || self.rotations.contains(&r.rem_euclid(slots));
         let split = Split::choose(offsets, row, inputs, |r| if known(r) { 0.0 } else { weight });
         for offset in offsets {
@@ -121,7 +122,7 @@ impl Lowering<'_> {
         split: &Split,
         scale: PlainScale,
     ) -> crate::ValueId {
-        let slots = self.packing.slots as i64;
+        let slots = self.packing.slots() as i64;
         let mut terms = Vec::with_capacity(plains.len());
         for ((input, offset), values) in plains {
             if values.iter().all(|v| *v == 0.0) {
@@ -136,8 +137,8 @@ impl Lowering<'_> {
             let step = |r: i64| r.rem_euclid(slots) as u32;
             terms.push(Term { input, baby: step(baby), giant: step(giant), plain });
         }
-        let shared = !self.packing.precise && matches!(x.layout, Layout::Grid(_));
-        let scale = if shared { PlainScale::Bits(self.packing.weight_bits) } else { scale };
+        let shared = !self.packing.is_precise() && matches!(x.layout, Layout::Grid(_));
+        let scale = if shared { PlainScale::Bits(self.packing.frame().weight_bits) } else { scale };
         let sum = self.builder.push(Instruction::Linear { inputs: x.values.clone(), terms, scale });
         if shared { sum } else { self.builder.push(Instruction::Rescale(sum)) }
     }
@@ -161,7 +162,7 @@ impl Lowering<'_> {
     }
 
     pub(super) fn does_not_fit(&self, id: NodeId, reason: String) -> ModelError {
-        let (slots, lanes) = (self.packing.slots, self.packing.lanes);
+        let Frame { slots, lanes, .. } = *self.packing.frame();
         ModelError::DoesNotFit { node: self.graph.node(id).name().into(), slots, lanes, reason }
     }
 

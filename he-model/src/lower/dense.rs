@@ -131,7 +131,7 @@ impl Lowering<'_> {
         let hint = self.hints[id.0].clone();
         let stored = |o: usize| hint.as_ref().map_or(1.0, |h| h[o]);
         let weights = weights(conv, &x, from, &to, stored);
-        let key_weight = self.packing.key_weight as usize;
+        let key_weight = self.packing.frame().key_weight as usize;
         let copied = wraps(&weights, from, &to);
         let moves = Moves::choose(&weights, copied, x.values.len(), to.ciphertexts(), key_weight);
         let inputs = if copied { self.copies_of_rows(&x, from, &to, &moves) } else { x.values.clone() };
@@ -180,8 +180,9 @@ impl Lowering<'_> {
             self.rotations.insert(baby);
             masks.push((baby as u32, self.builder.plain(mask)));
         }
-        let precise = self.packing.precise;
-        let scale = if precise { PlainScale::Fill } else { PlainScale::Bits(self.packing.weight_bits) };
+        let precise = self.packing.is_precise();
+        let scale =
+            if precise { PlainScale::Fill } else { PlainScale::Bits(self.packing.frame().weight_bits) };
         let mut values = vec![];
         for input in &x.values {
             for pair in masks.chunks(2) {
@@ -197,7 +198,7 @@ impl Lowering<'_> {
 
     /// The terms of one output ciphertext.
     fn dense_terms(&mut self, weights: &Weights, output: usize, row: i64, moves: &Moves) -> Vec<Term> {
-        let slots = self.packing.slots as i64;
+        let slots = self.packing.slots() as i64;
         let pairs = if moves.copied { moves.copies().len().div_ceil(2) } else { 1 };
         let mut plains: BTreeMap<(usize, i64, i64), Vec<Complex64>> = BTreeMap::new();
         let range = (output, 0, i64::MIN, i64::MIN)..(output + 1, 0, i64::MIN, i64::MIN);

@@ -4,6 +4,7 @@ use super::{Lowering, Tensor};
 use crate::ModelError;
 use crate::graph::{AvgPool, Bias, Conv2d, NodeId};
 use crate::layout::{Grid, Layout};
+use crate::packing::Packing;
 use crate::program::{Instruction, ValueId, rounds};
 
 /// From this weight of keys on, rounds of sums double instead of quadrupling, and sums are conjugated without keys for rotations that are
@@ -21,7 +22,9 @@ impl Lowering<'_> {
         let x = if x.is_clean() { x } else { self.clean(x) };
         let shape = self.graph.node(id).shape();
         let to = self.packing.strided(&grid, shape, pool.stride);
-        if self.packing.dense && (grid.ciphertexts() > 1 || to.row_phases > 1 && grid.row_phases > 1) {
+        if matches!(self.packing, Packing::Dense(_))
+            && (grid.ciphertexts() > 1 || to.row_phases > 1 && grid.row_phases > 1)
+        {
             return self.pool_as_conv(id, pool, x, &grid, to);
         }
         // A stride multiplies the phases of a cell: channels move between ciphertexts.
@@ -148,7 +151,7 @@ impl Lowering<'_> {
             return v;
         }
         // Rounds of four need keys that rounds of two do not.
-        let radix = if self.packing.key_weight < FEWER_KEYS { 4 } else { 2 };
+        let radix = if self.packing.frame().key_weight < FEWER_KEYS { 4 } else { 2 };
         self.rotations.extend(rounds(step, count, radix).concat().into_iter().map(i64::from));
         self.builder.push(Instruction::SumRotations { input: v, step, count, radix })
     }

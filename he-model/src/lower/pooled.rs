@@ -23,10 +23,11 @@ use num_complex::Complex64;
 
 use super::offsets::Split;
 use super::row_copies::Shape as Copies;
-use super::{Lowering, Packing, Tensor};
+use super::{Lowering, Tensor};
 use crate::ModelError;
 use crate::graph::{Conv2d, Graph, Linear, NodeId, Op};
 use crate::layout::{Grid, Layout};
+use crate::packing::Packing;
 use crate::program::{Instruction, PlainScale, Term, ValueId};
 
 /// What a mean and a matrix read.
@@ -50,10 +51,10 @@ struct Factors {
 /// For each linear layer that merges with the mean before it, what it reads.
 pub(super) fn find(graph: &Graph, packing: &Packing) -> Vec<Option<Vec<Leaf>>> {
     let readers = graph.readers();
-    if !(packing.dense || packing.row_copies && !packing.precise) {
+    if matches!(packing, Packing::Guarded(_)) {
         return vec![None; readers.len()];
     }
-    let grids = grids(graph, packing);
+    let grids = packing.grids(graph);
     let leaves = |i: usize| {
         let Op::Linear(linear) = graph.nodes()[i].op() else { return None };
         let pool = graph.nodes()[i].inputs()[0];
@@ -64,7 +65,7 @@ pub(super) fn find(graph: &Graph, packing: &Packing) -> Vec<Option<Vec<Leaf>>> {
         let below = graph.node(pool).inputs()[0];
         let grid = grids[below.0]?;
         let output = graph.output() == NodeId(i);
-        let fits = if packing.dense {
+        let fits = if matches!(packing, Packing::Dense(_)) {
             // Beside a gate the vector has to be repeated as the image is.
             gathered_period(&grid, linear.outputs) <= grid.film_slots()
                 && (output || linear.outputs <= grid.period() || grid.row_phases > 1)
@@ -104,24 +105,6 @@ fn collect(graph: &Graph, grids: &[Option<Grid>], single: &dyn Fn(NodeId) -> boo
         }
         _ => vec![Leaf::Tensor(id)],
     }
-}
-
-/// Where each node's image will lie.
-pub(super) fn grids(graph: &Graph, packing: &Packing) -> Vec<Option<Grid>> {
-    let mut grids: Vec<Option<Grid>> = Vec::with_capacity(graph.nodes().len());
-    for node in graph.nodes() {
-        let shape = node.shape();
-        let below = |by: usize| grids[node.inputs()[0].0].map(|g| packing.strided(&g, shape, by));
-        let grid = match node.op() {
-            Op::Input { .. } => (!shape.is_vector()).then(|| packing.grid(shape)),
-            Op::Conv2d(c) => below(c.stride),
-            Op::AvgPool(p) => below(p.stride),
-            Op::Polynomial(_) | Op::ChannelAffine(_) | Op::Add | Op::ChannelMul => below(1),
-            Op::GlobalAvgPool | Op::Linear(_) => None,
-        };
-        grids.push(grid);
-    }
-    grids
 }
 
 impl Lowering<'_> {
@@ -249,7 +232,7 @@ impl Lowering<'_> {
     /// The copies on which a convolution is evaluated, if it is and they have no imaginary parts.
     fn real_copies(&self, node: NodeId, conv: &Conv2d, from: &Grid) -> Option<Copies> {
         let to = Grid { shape: self.graph.node(node).shape(), ..*from };
-        let copies = Copies::new(conv, from, &to, self.packing.key_weight, true);
+        let copies = Copies::new(conv, from, &to, self.packing.frame().key_weight, true);
         copies.filter(|copies| self.gathered[node.0] && copies.real)
     }
 
@@ -342,7 +325,7 @@ impl Lowering<'_> {
         period: usize,
         scale: impl Fn(usize) -> Complex64,
     ) -> ValueId {
-        let (p, slots) = (period as i64, self.packing.slots as i64);
+        let (p, slots) = (period as i64, self.packing.slots() as i64);
         let moves = Moves::new(&part, grid, p);
         let offsets: BTreeSet<(i64, i64)> =
             part.entries.iter().map(|(k, t, _)| (0, moves.by(*t, *k) - moves.least)).collect();

@@ -207,7 +207,7 @@ impl<'a> Lowering<'a> {
         from: &Grid,
         to: Grid,
     ) -> Option<Tensor> {
-        let shape = Shape::new(conv, from, &to, self.packing.key_weight, self.gathered[id.0])?;
+        let shape = Shape::new(conv, from, &to, self.packing.frame().key_weight, self.gathered[id.0])?;
         let hint = self.hints[id.0].clone();
         let stored = |o: usize| hint.as_ref().map_or(1.0, |h| h[o]);
         let copied = conv.kernel[0] > 1;
@@ -305,8 +305,9 @@ impl<'a> Lowering<'a> {
 
     /// Masks after rotations. What follows shares their rescaling, unless they have a prime of their own.
     pub(super) fn masks_that_copy(&mut self, x: ValueId, terms: Vec<Term>) -> ValueId {
-        let precise = self.packing.precise;
-        let scale = if precise { PlainScale::Fill } else { PlainScale::Bits(self.packing.weight_bits) };
+        let precise = self.packing.is_precise();
+        let scale =
+            if precise { PlainScale::Fill } else { PlainScale::Bits(self.packing.frame().weight_bits) };
         let copied = self.builder.push(Instruction::Linear { inputs: vec![x], terms, scale });
         if precise { self.builder.push(Instruction::Rescale(copied)) } else { copied }
     }
@@ -358,7 +359,7 @@ impl<'a> Lowering<'a> {
     }
 
     fn terms(&mut self, plains: Plains) -> Vec<Term> {
-        let slots = self.packing.slots as i64;
+        let slots = self.packing.slots() as i64;
         let step = |r: i64| r.rem_euclid(slots) as u32;
         self.rotations.extend(plains.keys().flat_map(|(g, b)| [g.rem_euclid(slots), b.rem_euclid(slots)]));
         let used = plains.into_iter().filter(|(_, p)| p.iter().any(|v| *v != Complex64::ZERO));
@@ -371,7 +372,7 @@ impl<'a> Lowering<'a> {
 
     /// The sum of all copies, or, where they have imaginary parts, twice its real part.
     fn sum_of_blocks(&mut self, v: ValueId, shape: &Shape) -> ValueId {
-        let stages = shape.stages(self.packing.key_weight);
+        let stages = shape.stages(self.packing.frame().key_weight);
         let mut sum = v;
         for (number, stage) in stages.iter().enumerate() {
             let last = number + 1 == stages.len();
@@ -399,9 +400,9 @@ impl<'a> Lowering<'a> {
     fn real_part_of_sum(&mut self, v: ValueId, rotations: &[i64]) -> ValueId {
         let mut sum = self.sum_of_rotations(v, rotations);
         let (of, conjugated) =
-            if self.packing.key_weight < FEWER_KEYS { (v, rotations) } else { (sum, [].as_slice()) };
+            if self.packing.frame().key_weight < FEWER_KEYS { (v, rotations) } else { (sum, [].as_slice()) };
         for by in std::iter::once(&0).chain(conjugated) {
-            let by = by.rem_euclid(self.packing.slots as i64) as u32;
+            let by = by.rem_euclid(self.packing.slots() as i64) as u32;
             let conjugate = self.builder.push(Instruction::Conjugate { input: of, by });
             sum = self.builder.push(Instruction::Add(sum, conjugate));
         }

@@ -8,11 +8,12 @@
 
 use num_complex::Complex64;
 
-use super::pooled::{self, Leaf};
-use super::{Lowering, Packing, Tensor, polynomial};
+use super::pooled::Leaf;
+use super::{Lowering, Tensor, polynomial};
 use crate::ModelError;
 use crate::graph::{Graph, Linear, NodeId, Op};
 use crate::layout::Layout;
+use crate::packing::Packing;
 use crate::program::Instruction;
 
 /// Most outputs of the map, all pairs of a channel and a hidden value: each has a diagonal of its own. With 256 a map costs as
@@ -48,7 +49,7 @@ pub(super) fn find(
     cubic: &[bool],
 ) -> Vec<Option<Squeeze>> {
     let readers = graph.readers();
-    let grids = pooled::grids(graph, packing);
+    let grids = packing.grids(graph);
     let only_reader = |id: NodeId| match readers[id.0].as_slice() {
         [reader] if id != graph.output() => Some(*reader),
         _ => None,
@@ -70,7 +71,7 @@ pub(super) fn find(
         let row = grid.cell(1, 0) as usize * grid.lanes;
         let fits = graph.nodes()[i].shape().channels <= squeeze.period
             && pairs <= MOST_PAIRS.min(row)
-            && packing.films == 1;
+            && packing.films() == 1;
         (cubic[product.0] && square && single && fits).then_some(squeeze)
     };
     (0..readers.len()).map(squeeze).collect()

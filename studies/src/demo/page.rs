@@ -26,7 +26,7 @@ pub fn time_table(outcome: &Outcome) -> Table {
     }
     if let Some(time) = median(&outcome.encrypted_times) {
         let count = outcome.encrypted_times.len();
-        let one = match outcome.model.plan.packing.films {
+        let one = match outcome.model.plan.packing.films() {
             1 => "one film on ciphertexts".to_owned(),
             films => format!("one batch of up to {films} films on ciphertexts"),
         };

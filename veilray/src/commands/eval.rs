@@ -34,7 +34,7 @@ pub fn run(context: &Context, arguments: &Arguments) -> Result<()> {
     let evaluation = compare(&config, &latents, &model, &folder, &session.classifier_model())?;
     print_evaluation(&evaluation);
     if arguments.compare {
-        let films = evaluation.films.iter().take(model.plan.packing.films).map(|film| film.index);
+        let films = evaluation.films.iter().take(model.plan.packing.films()).map(|film| film.index);
         let batch = latents::of(&latents, &films.collect::<Vec<_>>());
         println!("\n{}", simulate::compare(&model, &folder, &batch)?.to_text());
     }
