@@ -24,19 +24,16 @@ pub enum ExportError {
         /// What is wrong.
         reason: String,
     },
-    /// The config cannot be built.
-    #[error(transparent)]
-    Config(#[from] classifier::ClassifierError),
     /// The network has an activation that is no polynomial.
     #[error(
-        "{field} = \"{kind}\" cannot be computed on ciphertexts: train with {instead}, then export that network"
+        "layer `{layer}` is a {kind}, which cannot be computed on ciphertexts: train with {instead}, then export that network"
     )]
     NotPolynomial {
-        /// The field of the config.
-        field: &'static str,
-        /// What it says.
+        /// The layer.
+        layer: String,
+        /// What it computes.
         kind: &'static str,
-        /// What it could say.
+        /// What the config could say.
         instead: &'static str,
     },
     /// The checkpoint lacks a tensor.
@@ -49,7 +46,7 @@ pub enum ExportError {
         /// Its shape.
         shape: Vec<usize>,
         /// The network.
-        architecture: &'static str,
+        architecture: String,
     },
     /// A tensor has another shape.
     #[error(
@@ -63,7 +60,7 @@ pub enum ExportError {
         /// Shape found.
         got: Vec<usize>,
         /// The network.
-        architecture: &'static str,
+        architecture: String,
     },
     /// A tensor that the network has no place for.
     #[error(
@@ -73,7 +70,7 @@ pub enum ExportError {
         /// Name of the tensor.
         name: String,
         /// The network.
-        architecture: &'static str,
+        architecture: String,
     },
     /// A tensor holds NaN or infinity, or a variance below zero.
     #[error("tensor `{name}` holds {value}: the training run that made this checkpoint went wrong")]

@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use classifier::ClassifierConfig;
 use he_model::{FilmFit, HeModel, Offsets, PlanOptions, Preprocessing, plan};
+use networks::Network;
 
 use crate::{Calibration, ExportError, Folds, Report, Weights, build, calibrate, fold};
 
 /// What the caller knows besides the weights.
 #[derive(Debug, Clone)]
 pub struct ExportInputs<'a> {
-    /// Shape of the classifier.
-    pub config: &'a ClassifierConfig,
+    /// The classifier.
+    pub network: &'a Network,
     /// Its tensors.
     pub weights: &'a Weights,
     /// Name of each output.
@@ -46,12 +46,12 @@ pub struct Export {
 /// Exports a classifier. `latents` are held-out latents for calibration, `[channels, height, width]` row-major each.
 ///
 /// # Errors
-/// Weights that do not fit the config, values out of range, or a network for which no parameters are large enough.
+/// Weights that do not fit the network, values out of range, or a network for which no parameters are large enough.
 pub fn export<'a>(
     inputs: &ExportInputs<'_>,
     latents: impl IntoIterator<Item = &'a [f32]>,
 ) -> Result<Export, ExportError> {
-    let (graph, folds) = fold(&build(inputs.config, inputs.weights)?)?;
+    let (graph, folds) = fold(&build(inputs.network, inputs.weights)?)?;
     let outputs = graph.output_shape().len();
     if inputs.labels.len() != outputs {
         return Err(ExportError::Labels { expected: outputs, got: inputs.labels.len() });

@@ -3,14 +3,14 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`weights`] | reads named tensors from a safetensors file |
-//! | [`build`](mod@build) | config and tensors to the graph as it was trained |
+//! | [`build`](mod@build) | network and tensors to the graph as it was trained |
 //! | [`fold`](mod@fold) | the same function with fewer operations |
 //! | [`calibrate`](mod@calibrate) | ranges on held-out latents, refusal of what would overflow |
 //! | [`export`](mod@export) | all of it, with the planner of `he-model` |
 //! | [`report`] | what is known before the first run |
 //!
-//! **Invariant.** A network is read by the names of its tensors and its config, never through Burn: one trained elsewhere
-//! is another naming, not another exporter.
+//! **Invariant.** A network is read by its description (`networks`) and the names of its tensors, never through Burn: one trained
+//! elsewhere is another naming, not another exporter.
 
 pub mod build;
 pub mod calibrate;

@@ -6,6 +6,7 @@ use std::{
     path::Path,
 };
 
+use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
 use crate::ExportError;
@@ -80,25 +81,25 @@ impl Weights {
 /// Hands tensors out, checked, and remembers which were asked for.
 pub(crate) struct Reader<'a> {
     weights: &'a Weights,
-    architecture: &'static str,
+    architecture: &'a str,
     read: BTreeSet<String>,
 }
 
 impl<'a> Reader<'a> {
-    pub(crate) fn new(weights: &'a Weights, architecture: &'static str) -> Self {
+    pub(crate) fn new(weights: &'a Weights, architecture: &'a str) -> Self {
         Self { weights, architecture, read: BTreeSet::new() }
     }
 
     /// The values of a tensor of the given shape.
     pub(crate) fn get(&mut self, name: &str, expected: &[usize]) -> Result<Vec<f64>, ExportError> {
-        let architecture = self.architecture;
+        let architecture = || self.architecture.to_owned();
         let Some((shape, values)) = self.weights.tensors.get(name) else {
             let (name, shape) = (name.to_owned(), expected.to_vec());
-            return Err(ExportError::MissingTensor { name, shape, architecture });
+            return Err(ExportError::MissingTensor { name, shape, architecture: architecture() });
         };
         if shape != expected || values.len() != expected.iter().product::<usize>() {
             let (name, expected, got) = (name.to_owned(), expected.to_vec(), shape.clone());
-            return Err(ExportError::WrongShape { name, expected, got, architecture });
+            return Err(ExportError::WrongShape { name, expected, got, architecture: architecture() });
         }
         if let Some(value) = values.iter().find(|v| !v.is_finite()) {
             return Err(ExportError::BadValue { name: name.to_owned(), value: *value });
@@ -112,7 +113,8 @@ impl<'a> Reader<'a> {
         let unknown = self.weights.tensors.keys().find(|n| !self.read.contains(*n) && !is_besides(n));
         match unknown {
             Some(name) => {
-                Err(ExportError::UnknownTensor { name: name.clone(), architecture: self.architecture })
+                let architecture = self.architecture.to_owned();
+                Err(ExportError::UnknownTensor { name: name.clone(), architecture })
             }
             None => Ok(()),
         }
@@ -122,34 +124,18 @@ impl<'a> Reader<'a> {
 fn floats(view: &TensorView<'_>) -> Option<Vec<f64>> {
     let bytes = view.data();
     Some(match view.dtype() {
-        Dtype::F64 => {
-            bytes.chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().unwrap_or_default())).collect()
-        }
-        Dtype::F32 => bytes
-            .chunks_exact(4)
-            .map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap_or_default())))
-            .collect(),
-        Dtype::BF16 => bytes
-            .chunks_exact(2)
-            .map(|b| f64::from(f32::from_bits(u32::from(u16::from_le_bytes([b[0], b[1]])) << 16)))
-            .collect(),
-        Dtype::F16 => bytes.chunks_exact(2).map(|b| half(u16::from_le_bytes([b[0], b[1]]))).collect(),
+        Dtype::F64 => numbers(bytes, f64::from_le_bytes),
+        Dtype::F32 => numbers(bytes, |b| f64::from(f32::from_le_bytes(b))),
+        Dtype::BF16 => numbers(bytes, |b| bf16::from_le_bytes(b).to_f64()),
+        Dtype::F16 => numbers(bytes, |b| f16::from_le_bytes(b).to_f64()),
         // Counters and the like carry no weight.
         Dtype::I64 | Dtype::I32 | Dtype::U8 | Dtype::BOOL => vec![],
         _ => return None,
     })
 }
 
-/// IEEE 754 half precision.
-fn half(bits: u16) -> f64 {
-    let sign = if bits >> 15 == 1 { -1.0 } else { 1.0 };
-    let (exponent, fraction) = (i32::from(bits >> 10 & 0x1f), f64::from(bits & 0x3ff) / 1024.0);
-    match exponent {
-        0 => sign * fraction * 2f64.powi(-14),
-        31 if fraction == 0.0 => sign * f64::INFINITY,
-        31 => f64::NAN,
-        e => sign * (1.0 + fraction) * 2f64.powi(e - 15),
-    }
+fn numbers<const N: usize>(bytes: &[u8], read: impl Fn([u8; N]) -> f64) -> Vec<f64> {
+    bytes.as_chunks().0.iter().map(|chunk| read(*chunk)).collect()
 }
 
 #[cfg(test)]
@@ -157,29 +143,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn halves_are_read_exactly() {
-        for (bits, value) in
-            [(0x3c00, 1.0), (0xc000, -2.0), (0x3555, 0.333251953125), (0x0001, 2f64.powi(-24))]
-        {
-            assert_eq!(half(bits), value);
-        }
-        assert_eq!(half(0x7c00), f64::INFINITY);
-        assert!(half(0x7e00).is_nan());
-    }
-
-    #[test]
     fn every_float_type_is_read_and_a_cut_file_refused() {
         let f32s = 1.5f32.to_le_bytes();
         let bf16 = [0xc0, 0x3f];
+        // 1/3 to eleven bits, and the smallest number of all.
+        let f16 = [0x55, 0x35, 0x01, 0x00];
         let views = vec![
             ("a", TensorView::new(Dtype::F32, vec![1], &f32s).unwrap()),
             ("b", TensorView::new(Dtype::BF16, vec![1, 1], &bf16).unwrap()),
+            ("c", TensorView::new(Dtype::F16, vec![2], &f16).unwrap()),
             ("optimizer.step", TensorView::new(Dtype::F32, vec![], &f32s).unwrap()),
         ];
         let bytes = safetensors::serialize(views, None).unwrap();
         let weights = Weights::from_bytes(&bytes).unwrap();
         let all: Vec<_> = weights.iter().collect();
-        assert_eq!(all, vec![("a", &[1][..], &[1.5][..]), ("b", &[1, 1][..], &[1.5][..])]);
+        let halves = [0.333_251_953_125, 2f64.powi(-24)];
+        let expected = vec![("a", &[1][..], &[1.5][..]), ("b", &[1, 1], &[1.5]), ("c", &[2], &halves)];
+        assert_eq!(all, expected);
         assert!(Weights::from_bytes(&bytes[..bytes.len() - 1]).is_err());
         assert!(matches!(Weights::read(Path::new("no/such.safetensors")), Err(ExportError::Io { .. })));
     }

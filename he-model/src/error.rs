@@ -1,10 +1,13 @@
 //! What can be wrong with a graph, always naming the node.
 
-use crate::graph::Shape;
+use networks::Shape;
 
 /// A graph literal that cannot be a [`crate::Graph`], or a tensor that does not fit one.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum GraphError {
+    /// The description that a random graph is drawn for is none.
+    #[error(transparent)]
+    Network(Box<networks::NetworkError>),
     /// The literal has no nodes.
     #[error("the graph has no nodes: it needs at least an input")]
     Empty,
@@ -108,6 +111,12 @@ pub enum GraphError {
         /// Shape of the input.
         shape: Shape,
     },
+}
+
+impl From<networks::NetworkError> for GraphError {
+    fn from(error: networks::NetworkError) -> Self {
+        Self::Network(Box::new(error))
+    }
 }
 
 /// What can go wrong between a graph and a planned, packed, stored model.

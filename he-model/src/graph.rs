@@ -11,62 +11,12 @@ mod check;
 mod run;
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use check::MAX_VALUES;
+pub use networks::{MAX_VALUES, Shape};
 
 use crate::GraphError;
-
-/// Shape of one tensor: channels, rows, columns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Shape {
-    /// Channels.
-    pub channels: usize,
-    /// Rows.
-    pub height: usize,
-    /// Columns.
-    pub width: usize,
-}
-
-impl Shape {
-    /// A shape of `channels` x `height` x `width`.
-    #[must_use]
-    pub const fn new(channels: usize, height: usize, width: usize) -> Self {
-        Self { channels, height, width }
-    }
-
-    /// A vector of `n` features, `[n, 1, 1]`.
-    #[must_use]
-    pub const fn vector(n: usize) -> Self {
-        Self::new(n, 1, 1)
-    }
-
-    /// Number of values.
-    #[must_use]
-    pub const fn len(&self) -> usize {
-        self.channels * self.height * self.width
-    }
-
-    /// True if there is no value at all.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// True for `[n, 1, 1]`.
-    #[must_use]
-    pub const fn is_vector(&self) -> bool {
-        self.height == 1 && self.width == 1
-    }
-}
-
-impl fmt::Display for Shape {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "[{}, {}, {}]", self.channels, self.height, self.width)
-    }
-}
 
 /// Number of a node inside its graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -427,7 +427,7 @@ mod tests {
     #[test]
     #[allow(clippy::unwrap_used)]
     fn the_least_depth_is_a_lower_bound() {
-        for architecture in [Architecture::LeNet, Architecture::VggNet, Architecture::ResNet(8)] {
+        for architecture in [Architecture::LeNet, Architecture::HefNet, Architecture::ResNet(8)] {
             for (se, post_add_activation) in [(false, false), (true, false), (false, true), (true, true)] {
                 let input = Shape::new(4, 8, 8);
                 let recipe = Recipe { architecture, input, labels: 5, se, post_add_activation, shrink: 8 };

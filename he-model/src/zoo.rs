@@ -1,39 +1,19 @@
-//! Random, range-safe networks of every architecture: for benches and tests that need no training.
+//! Random, range-safe weights for any network: for benches and tests that need no training.
 //!
-//! Weights are drawn so that each layer keeps the variance of its input, activations are 0.1 x^2 + 0.6 x and residual
-//! gains 0.3, which keeps values in range on any input.
+//! Weights are drawn so that each layer keeps the variance of its input; activations that are trained are drawn around what their
+//! training would start from. Batch norms and factors are drawn folded into the layer before, as an export folds them. A
+//! [`Recipe`] names a network whose activations, 0.1 x^2 + 0.6 x, and residual gains, 0.3, keep values in range on any input.
+
+use std::collections::BTreeSet;
+
+use networks::{ActivationConfig, ClassifierConfig, Form, Network, NetworkError, Node, Op as Layer, Sharing};
+
+pub use networks::Architecture;
 
 use crate::GraphError;
 use crate::graph::{AvgPool, Bias, Conv2d, Graph, GraphLiteral, Linear, NodeId, Op, Polynomial, Shape};
 
-/// The architectures.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Architecture {
-    /// Three 5x5 convolutions.
-    LeNet,
-    /// Four 3x3 convolutions.
-    VggNet,
-    /// Four wide 3x3 convolutions.
-    HefNet,
-    /// A residual network of 6 n + 2 layers: 20, 32, 44 or 56.
-    ResNet(usize),
-}
-
-impl Architecture {
-    /// Its name, as in `ResNet20`.
-    #[must_use]
-    pub fn name(&self) -> String {
-        match self {
-            Self::LeNet => "LeNet".into(),
-            Self::VggNet => "VGGNet".into(),
-            Self::HefNet => "HefNet".into(),
-            Self::ResNet(n) => format!("ResNet{n}"),
-        }
-    }
-}
-
-/// What to draw.
+/// A network of the usual form, without batch norms.
 #[derive(Debug, Clone, Copy)]
 pub struct Recipe {
     /// The architecture.
@@ -50,82 +30,54 @@ pub struct Recipe {
     pub shrink: usize,
 }
 
-/// Draws a network; the same seed draws the same network.
+impl Recipe {
+    /// The network.
+    ///
+    /// # Errors
+    /// A latent that is too small for the architecture, or a divisor of its channels that leaves it none.
+    pub fn network(&self) -> Result<Network, NetworkError> {
+        let Shape { channels, height, width } = self.input;
+        let mut config = ClassifierConfig::new(self.architecture, [channels, height, width], self.labels);
+        config.se = self.se;
+        config.post_add_activation = self.post_add_activation;
+        config.width_divisor = self.shrink;
+        config.batch_norm = Some(false);
+        let initial = [0.0, 0.6, 0.1];
+        config.activation = ActivationConfig { sharing: Sharing::Channel, initial, ..config.activation };
+        config.network()
+    }
+}
+
+/// Draws the weights of a recipe's network; the same seed draws the same ones.
 ///
 /// # Errors
-/// Never for the shapes of design; a latent that is too small for the architecture's pools.
+/// As [`Recipe::network`].
 pub fn random(recipe: &Recipe, seed: u64) -> Result<Graph, GraphError> {
-    let mut b = Drawer { g: GraphLiteral::new(recipe.input), state: seed, channels: recipe.input.channels };
-    let x = b.g.input();
-    let n = |c: usize| (c / recipe.shrink.max(1)).max(1);
-    let groups = |g: usize| (g / recipe.shrink.max(1)).max(1);
-    let se = |b: &mut Drawer, name: &str, x: NodeId| if recipe.se { b.se(name, x) } else { x };
-    let out = match recipe.architecture {
-        Architecture::LeNet => {
-            let x = b.conv("conv1", x, n(32), 5, 1, 1, 1.0);
-            let x = b.act("act1", x);
-            let x = b.pool("pool1", x);
-            let x = b.conv("conv2", x, n(64), 5, 1, groups(4), 1.0);
-            let x = b.act("act2", x);
-            let x = b.pool("pool2", x);
-            let x = b.conv("conv3", x, n(128), 5, 1, 1, 1.0);
-            let x = se(&mut b, "se", x);
-            let x = b.act("act3", x);
-            let x = b.g.push("pool3", Op::GlobalAvgPool, &[x]);
-            let x = b.linear("fc1", x, n(64));
-            let x = b.act("act4", x);
-            b.linear("fc2", x, recipe.labels)
-        }
-        Architecture::VggNet | Architecture::HefNet => {
-            let vgg = recipe.architecture == Architecture::VggNet;
-            let widths = if vgg { [32, 64, 128, 256] } else { [64, 128, 256, 256] };
-            let mut x = x;
-            for (i, width) in widths.into_iter().enumerate() {
-                let i = i + 1;
-                let g = if i == 1 { 1 } else { groups(8) };
-                x = b.conv(&format!("conv{i}"), x, n(width), 3, 1, g, 1.0);
-                if i == 4 {
-                    x = se(&mut b, "se", x);
-                }
-                x = b.act(&format!("act{i}"), x);
-                // Small latents run out of pixels before they run out of pools.
-                let pools = if vgg { i - 1 } else { i.saturating_sub(2) };
-                if (vgg || i > 1) && recipe.input.height.min(recipe.input.width) >> pools >= 2 {
-                    x = b.pool(&format!("pool{i}"), x);
-                }
-            }
-            let x = b.g.push("global", Op::GlobalAvgPool, &[x]);
-            b.linear("fc", x, recipe.labels)
-        }
-        Architecture::ResNet(depth) => {
-            let x = b.conv("stem", x, n(16), 3, 1, 1, 1.0);
-            let mut x = b.act("stem.act", x);
-            for stage in 0..3 {
-                for block in 0..depth.saturating_sub(2) / 6 {
-                    let (name, width) = (format!("layer{}.{block}", stage + 1), n(16 << stage));
-                    let before = b.channels;
-                    let stride = if stage > 0 && block == 0 { 2 } else { 1 };
-                    let h = b.conv(&format!("{name}.conv1"), x, width, 3, stride, 1, 1.0);
-                    let h = b.act(&format!("{name}.act1"), h);
-                    let h = b.conv(&format!("{name}.conv2"), h, width, 3, 1, 1, 0.3);
-                    let h = if recipe.se { b.se(&format!("{name}.se"), h) } else { h };
-                    let arm = if stride == 2 {
-                        b.channels = before;
-                        b.conv(&format!("{name}.shortcut"), x, width, 1, 2, 1, 1.0)
-                    } else {
-                        x
-                    };
-                    x = b.g.push(format!("{name}.add"), Op::Add, &[h, arm]);
-                    if recipe.post_add_activation {
-                        x = b.act(&format!("{name}.act2"), x);
-                    }
-                }
-            }
-            let x = b.g.push("global", Op::GlobalAvgPool, &[x]);
-            b.linear("fc", x, recipe.labels)
-        }
-    };
-    Graph::new(b.g.finish(out))
+    random_weights(&recipe.network()?, seed)
+}
+
+/// Draws the weights of a network; the same seed draws the same ones. Gates keep the fit of the sigmoid that they start from.
+///
+/// # Errors
+/// An activation that is no polynomial.
+pub fn random_weights(network: &Network, seed: u64) -> Result<Graph, GraphError> {
+    if let Some(node) = network.not_polynomial() {
+        return Err(NetworkError::NotPolynomial { layer: node.name().to_owned() }.into());
+    }
+    let (gains, gates) = (gains(network), gates(network));
+    let mut weights = Weights { state: seed };
+    let mut literal = GraphLiteral::new(network.input());
+    let mut values = vec![literal.input()];
+    for (index, node) in network.nodes().iter().enumerate() {
+        let inputs: Vec<NodeId> = node.inputs().iter().map(|id| values[id.0]).collect();
+        let value = match weights.operation(node, gains[index + 1], gates.contains(&(index + 1))) {
+            Some(op) => literal.push(node.name(), op, &inputs),
+            None => inputs[0],
+        };
+        values.push(value);
+    }
+    let output = values[network.nodes().len()];
+    Graph::new(literal.finish(output))
 }
 
 /// Values in about -1..1, like a normalised latent; the same seed draws the same tensor.
@@ -135,10 +87,28 @@ pub fn random_input(shape: Shape, seed: u64) -> Vec<f64> {
     (0..shape.len()).map(|_| 2.0 * uniform(&mut state) - 1.0).collect()
 }
 
-struct Drawer {
-    g: GraphLiteral,
+/// By value, the factor that its readers multiply it by: it is drawn into the weights that make the value.
+fn gains(network: &Network) -> Vec<f64> {
+    let mut gains = vec![1.0; network.nodes().len() + 1];
+    for (index, node) in network.nodes().iter().enumerate().rev() {
+        let after = gains[index + 1];
+        match (node.op(), node.inputs()) {
+            (Layer::Scale { factor }, [x]) => gains[x.0] = factor * after,
+            (Layer::ChannelMul, [x, _]) | (Layer::BatchNorm, [x]) => gains[x.0] = after,
+            _ => {}
+        }
+    }
+    gains
+}
+
+/// The values that multiply channels.
+fn gates(network: &Network) -> BTreeSet<usize> {
+    let products = network.nodes().iter().filter(|node| matches!(node.op(), Layer::ChannelMul));
+    products.filter_map(|node| node.inputs().get(1)).map(|id| id.0).collect()
+}
+
+struct Weights {
     state: u64,
-    channels: usize,
 }
 
 /// SplitMix64 (Steele, Lea, Flood 2014), as a number in 0..1. Weights for a bench are no secret.
@@ -150,65 +120,78 @@ fn uniform(state: &mut u64) -> f64 {
     ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
 }
 
-impl Drawer {
-    /// Uniform with the given variance.
+impl Weights {
+    /// Uniform with the given deviation.
     fn draw(&mut self, n: usize, std: f64) -> Vec<f64> {
         let state = &mut self.state;
         (0..n).map(|_| (2.0 * uniform(state) - 1.0) * 3f64.sqrt() * std).collect()
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the numbers of a convolution, in the order of its definition"
-    )]
-    fn conv(
-        &mut self,
-        name: &str,
-        x: NodeId,
-        out: usize,
-        k: usize,
-        stride: usize,
-        groups: usize,
-        gain: f64,
-    ) -> NodeId {
-        let fan_in = self.channels / groups * k * k;
-        let weight = self.draw(out * fan_in, gain / (fan_in as f64).sqrt());
-        let bias = Bias::Channel(self.draw(out, 0.1));
-        self.channels = out;
-        let conv = Conv2d { out_channels: out, kernel: [k, k], stride, padding: k / 2, groups, weight, bias };
-        self.g.push(name, Op::Conv2d(conv), &[x])
+    /// A layer with weights; none where it is folded into the one before.
+    fn operation(&mut self, node: &Node, gain: f64, is_gate: bool) -> Option<Op> {
+        Some(match node.op() {
+            Layer::BatchNorm | Layer::Scale { .. } => return None,
+            Layer::Conv2d(conv) => Op::Conv2d(self.convolution(conv, node.input().channels, gain)),
+            Layer::Linear { outputs } => {
+                let inputs = node.input().len();
+                let weight = self.draw(outputs * inputs, gain / (inputs as f64).sqrt());
+                Op::Linear(Linear { outputs: *outputs, weight, bias: self.draw(*outputs, 0.1) })
+            }
+            Layer::AvgPool(pool) => Op::AvgPool(AvgPool { kernel: pool.kernel, stride: pool.stride }),
+            Layer::GlobalAvgPool => Op::GlobalAvgPool,
+            Layer::Activation(activation) => {
+                Op::Polynomial(self.polynomial(&activation.form, node.input().channels, is_gate))
+            }
+            Layer::Add => Op::Add,
+            Layer::ChannelMul => Op::ChannelMul,
+        })
     }
 
-    fn act(&mut self, name: &str, x: NodeId) -> NodeId {
-        let channels = self.channels;
-        let mut polynomials: Vec<[f64; 3]> = vec![];
-        for _ in 0..channels {
-            let v = self.draw(2, 0.02);
-            polynomials.push([0.0, 0.6 + v[0], 0.1 + v[1]]);
-        }
-        self.g.push(name, Op::Polynomial(Polynomial::per_channel(&polynomials)), &[x])
+    fn convolution(&mut self, conv: &networks::Conv2d, channels: usize, gain: f64) -> Conv2d {
+        let networks::Conv2d { out_channels, kernel, stride, padding, groups, .. } = *conv;
+        let fan_in = channels / groups * kernel[0] * kernel[1];
+        let weight = self.draw(out_channels * fan_in, gain / (fan_in as f64).sqrt());
+        let bias = Bias::Channel(self.draw(out_channels, 0.1));
+        Conv2d { out_channels, kernel, stride, padding, groups, weight, bias }
     }
 
-    fn pool(&mut self, name: &str, x: NodeId) -> NodeId {
-        self.g.push(name, Op::AvgPool(AvgPool { kernel: 2, stride: 2 }), &[x])
+    fn polynomial(&mut self, form: &Form, channels: usize, is_gate: bool) -> Polynomial {
+        let coefficients = form.coefficients();
+        let Form::Trained(trained) = form else { return Polynomial::shared(&coefficients) };
+        let Some((constant, others)) = coefficients.split_first().filter(|_| !is_gate) else {
+            return Polynomial::shared(&coefficients);
+        };
+        let rows = (0..if trained.per_channel { channels } else { 1 }).map(|_| {
+            let moved = self.draw(others.len(), 0.02);
+            let moved = others.iter().zip(moved).map(|(coefficient, by)| coefficient + by);
+            std::iter::once(*constant).chain(moved).collect()
+        });
+        Polynomial::per_channel(&rows.collect::<Vec<Vec<f64>>>())
     }
+}
 
-    fn linear(&mut self, name: &str, x: NodeId, outputs: usize) -> NodeId {
-        let weight = self.draw(outputs * self.channels, 1.0 / (self.channels as f64).sqrt());
-        let bias = self.draw(outputs, 0.1);
-        self.channels = outputs;
-        self.g.push(name, Op::Linear(Linear { outputs, weight, bias }), &[x])
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    /// Squeeze and excitation: pool, down by 16 as the authors' networks do, activation, up again, a cubic that stands for a sigmoid, product.
-    fn se(&mut self, name: &str, x: NodeId) -> NodeId {
-        let channels = self.channels;
-        let s = self.g.push(format!("{name}.pool"), Op::GlobalAvgPool, &[x]);
-        let s = self.linear(&format!("{name}.fc1"), s, (channels / 16).max(1));
-        let s = self.act(&format!("{name}.act"), s);
-        let s = self.linear(&format!("{name}.fc2"), s, channels);
-        let sigmoid = Polynomial::shared(&[0.5, 0.197, 0.0, -0.004]);
-        let s = self.g.push(format!("{name}.gate"), Op::Polynomial(sigmoid), &[s]);
-        self.g.push(format!("{name}.mul"), Op::ChannelMul, &[x, s])
+    /// Rows of benches compare from version to version only if a seed keeps its weights.
+    #[test]
+    fn a_seed_keeps_its_weights() {
+        let digest = |architecture, se| {
+            let input = Shape::new(4, 32, 32);
+            let recipe = Recipe { architecture, input, labels: 14, se, post_add_activation: se, shrink: 1 };
+            let graph = random(&recipe, 7).unwrap();
+            let mut hasher = blake3::Hasher::new();
+            for (_, values) in graph.nodes().iter().flat_map(|node| node.op().arrays()) {
+                let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+                hasher.update(&bytes);
+            }
+            hasher.finalize().to_hex()[..16].to_owned()
+        };
+        assert_eq!(digest(Architecture::LeNet, false), "dc86a6a47fb14594");
+        assert_eq!(digest(Architecture::LeNet, true), "29309b5dbdd8fa80");
+        assert_eq!(digest(Architecture::ResNet(20), false), "40e4a1f9ed73063f");
+        assert_eq!(digest(Architecture::ResNet(20), true), "7f3de9392330144e");
+        assert_eq!(digest(Architecture::ResNet(56), true), "1327eb8f5c1f45c9");
     }
 }

@@ -20,12 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = arguments.first().ok_or("expected a folder for the package")?;
     let argument = |i: usize, default: &str| arguments.get(i).cloned().unwrap_or_else(|| default.into());
     let name = argument(1, "resnet20");
-    let architecture = match name.as_str() {
-        "lenet" => Architecture::LeNet,
-        "vggnet" => Architecture::VggNet,
-        "hefnet" => Architecture::HefNet,
-        name => Architecture::ResNet(name.strip_prefix("resnet").ok_or("no such architecture")?.parse()?),
-    };
+    let architecture: Architecture = name.parse()?;
     let side: usize = argument(2, "32").parse()?;
     let input = Shape::new(argument(3, "4").parse()?, side, side);
     let (films, budget): (usize, usize) = (argument(4, "1").parse()?, argument(5, "4096").parse()?);
@@ -53,7 +48,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let note = ("weights".to_owned(), "random: for measurements, no diagnosis".to_owned());
     let card = Card { notes: BTreeMap::from([note]), ..Card::default() };
     let package = Package::create(Path::new(folder), name.parse()?, &file, None, card)?;
-    println!("{} {input} -> {folder}, package {}", architecture.name(), package.digest);
+    println!("{} {input} -> {folder}, package {}", architecture.title(), package.digest);
     println!(
         "N = 2^{}, {} in a ciphertext, {} keys of {} MiB, predicted {:.1} s of one thread a ciphertext",
         model.plan.ring.log_ring_degree,

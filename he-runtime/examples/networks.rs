@@ -19,12 +19,7 @@ use rand::SeedableRng;
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let argument = |i: usize, default: &str| arguments.get(i).cloned().unwrap_or_else(|| default.into());
-    let architecture = match argument(0, "lenet").as_str() {
-        "vggnet" => Architecture::VggNet,
-        "hefnet" => Architecture::HefNet,
-        name if name.starts_with("resnet") => Architecture::ResNet(name["resnet".len()..].parse()?),
-        _ => Architecture::LeNet,
-    };
+    let architecture: Architecture = argument(0, "lenet").parse()?;
     let side: usize = argument(1, "8").parse()?;
     let input = Shape::new(argument(2, "4").parse()?, side, side);
     let se = argument(3, "") == "se";
@@ -41,7 +36,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let plan = plan(&graph, &options)?;
     println!(
         "{} {input}: planned in {:.1} s: {:?}",
-        architecture.name(),
+        architecture.title(),
         start.elapsed().as_secs_f64(),
         plan.packing
     );

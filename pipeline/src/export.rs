@@ -45,8 +45,9 @@ pub fn export_run(
     let weights = Weights::read(classifier)?;
     let films = latents.indices(Split::Validation);
     let calibration = films.iter().take(settings.calibration_films).map(|&film| latents.latent(film));
+    let network = trained.config.network().map_err(train::TrainError::from)?;
     let inputs = ExportInputs {
-        config: &trained.config,
+        network: &network,
         weights: &weights,
         labels: &trained.label_names,
         film_side: config.data.side,
@@ -55,7 +56,7 @@ pub fn export_run(
         headroom: settings.headroom,
         plan: settings.plan_options(),
         notes: BTreeMap::from([
-            ("architecture".to_owned(), trained.config.architecture.name().to_owned()),
+            ("architecture".to_owned(), trained.config.architecture.name()),
             ("checkpoint".to_owned(), trained.digest.clone()),
         ]),
     };

@@ -4,9 +4,8 @@
 //! The rates are those of two cores of one x86-64 server (docs/training.md has the step times): expect a factor of two either way,
 //! and on narrow networks more.
 
-use classifier::ClassifierConfig;
-use classifier::plan::{ConvPlan, SePlan};
 use datasets::{FilmDataset, Split};
+use networks::{ClassifierConfig, NetworkError, Op};
 use pipeline::settings;
 use train::Config;
 use vqgan::VqganConfig;
@@ -170,41 +169,22 @@ pub fn vqgan_work(c: &VqganConfig) -> (Work, Work) {
     (encoder, decoder)
 }
 
-/// A classifier, from its plan of layers.
+/// A classifier, from its layers.
 ///
 /// # Errors
 /// The configuration is refused.
-pub fn classifier_work(config: &ClassifierConfig) -> Result<Work, classifier::ClassifierError> {
-    let plan = config.plan()?;
+pub fn classifier_work(config: &ClassifierConfig) -> Result<Work, NetworkError> {
     let mut work = Work::default();
-    let conv = |work: &mut Work, c: &ConvPlan, side: usize| {
-        let out = (side + 2 * c.padding).saturating_sub(c.kernel) / c.stride + 1;
-        work.conv(c.in_channels / c.groups, c.out_channels, c.kernel, out);
-        out
-    };
-    let gate = |work: &mut Work, se: &Option<SePlan>| {
-        if let Some(se) = se {
-            work.conv(se.channels, se.hidden, 1, 1);
-            work.conv(se.hidden, se.channels, 1, 1);
+    for node in config.network()?.nodes() {
+        let (input, output) = (node.input(), node.output());
+        match node.op() {
+            Op::Conv2d(conv) => {
+                work.conv(input.channels / conv.groups, output.channels, conv.kernel[0], output.height);
+            }
+            Op::Linear { outputs } => work.conv(input.len(), *outputs, 1, 1),
+            _ => {}
         }
-    };
-    let mut side = config.latent[1];
-    for stage in &plan.features {
-        side = conv(&mut work, &stage.conv, side) / stage.pool.unwrap_or(1);
-        gate(&mut work, &stage.se);
     }
-    for block in plan.layers.iter().flatten() {
-        if let Some(shortcut) = &block.shortcut {
-            conv(&mut work, shortcut, side);
-        }
-        side = conv(&mut work, &block.conv1, side);
-        conv(&mut work, &block.conv2, side);
-        gate(&mut work, &block.se);
-    }
-    if let Some(hidden) = &plan.hidden {
-        work.conv(hidden.inputs, hidden.outputs, 1, 1);
-    }
-    work.conv(plan.head_inputs, plan.labels, 1, 1);
     Ok(work)
 }
 
@@ -319,7 +299,7 @@ mod tests {
                     &format!("classifier.model.se={se}"),
                 ]);
                 let model = config.classifier_model([3, 16, 16], 8).expect("a classifier");
-                let net = model.init(&Device::flex()).expect("a classifier");
+                let net = classifier::Classifier::from_config(&model, &Device::flex()).expect("a classifier");
                 let ratio = classifier_work(&model).expect("a plan").parameters / net.num_params() as f64;
                 assert!((0.9..1.1).contains(&ratio), "{architecture}, SE {se}: {ratio}");
             }

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use burn::tensor::Device;
-use classifier::ClassifierConfig;
+use classifier::{Classifier, ClassifierConfig};
 use he_export::{Weights, build, fold};
 use he_model::{PlanOptions, plan};
 use pipeline::Context;
@@ -58,8 +58,9 @@ impl Request {
         let text = |error: &dyn std::error::Error| error.to_string();
         let start = Instant::now();
         let device = Device::flex();
-        let net = seeded(&device, 1, || self.model.init(&device)).map_err(|e| text(&e))?;
-        let graph = build(&self.model, &Weights::from(collect(&net))).map_err(|e| text(&e))?;
+        let network = self.model.network().map_err(|e| text(&e))?;
+        let net = seeded(&device, 1, || Ok::<_, String>(Classifier::new(&network, &device)))?;
+        let graph = build(&network, &Weights::from(collect(&net))).map_err(|e| text(&e))?;
         let (graph, _) = fold(&graph).map_err(|e| text(&e))?;
         let chosen = plan(&graph, &self.options).map_err(|e| text(&e))?;
         let program = chosen.program(&graph).map_err(|e| text(&e))?;
@@ -171,9 +172,10 @@ mod tests {
         for activation in ["{ kind = 'square' }", "{ kind = 'chebyshev-relu', degree = 8 }"] {
             let request = request(&[NARROW, &format!("classifier.model.activation={activation}")]);
             let device = Device::flex();
-            let net = seeded(&device, 7, || request.model.init(&device)).expect("a network");
+            let net =
+                seeded(&device, 7, || Classifier::from_config(&request.model, &device)).expect("a network");
             let inputs = ExportInputs {
-                config: &request.model,
+                network: &request.model.network().expect("a network"),
                 weights: &Weights::from(collect(&net)),
                 labels: &["a", "b", "c", "d"].map(str::to_owned),
                 film_side: 64,

@@ -4,7 +4,7 @@
 use std::{hint::black_box, time::Duration};
 
 use burn::tensor::{Device, Distribution, Tensor};
-use classifier::{Architecture, ClassifierConfig, masked_bce};
+use classifier::{Architecture, Classifier, ClassifierConfig, masked_bce};
 use criterion::{Criterion, criterion_group, criterion_main};
 use train::optimizer::{Adam, AdamConfig};
 use vqgan::{VqganConfig, loss::ReconstructionLoss};
@@ -18,8 +18,8 @@ fn resnet20(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("training step of ResNet20 on 4x32x32");
     group.sample_size(10).warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(5));
     for batch in [32, 128] {
-        let config = ClassifierConfig::new(Architecture::ResNet20, [4, 32, 32], 14);
-        let mut net = config.init(&device).expect("a valid configuration");
+        let config = ClassifierConfig::new(Architecture::ResNet(20), [4, 32, 32], 14);
+        let mut net = Classifier::from_config(&config, &device).expect("a valid configuration");
         let settings = AdamConfig { weight_decay: 5e-4, amsgrad: true, ..AdamConfig::default() };
         let mut adam = Adam::new(settings);
         let x = random([batch, 4, 32, 32], &device);

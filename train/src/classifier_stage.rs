@@ -156,7 +156,7 @@ impl<'a> ClassifierStage<'a> {
         // Logits of attributes exist while training lasts.
         let trained = auxiliary.as_ref().map_or_else(|| model.clone(), |a| a.widened(&model));
         let seed = derived_seed(config.run.seed, "classifier weights", 0);
-        let net = seeded(workers.main(), seed, || trained.init(workers.main()))?;
+        let net = seeded(workers.main(), seed, || Classifier::from_config(&trained, workers.main()))?;
         Ok(Self {
             config,
             settings,

@@ -173,6 +173,12 @@ impl TrainError {
     }
 }
 
+impl From<networks::NetworkError> for TrainError {
+    fn from(error: networks::NetworkError) -> Self {
+        Self::Classifier(error.to_string())
+    }
+}
+
 impl From<classifier::ClassifierError> for TrainError {
     fn from(error: classifier::ClassifierError) -> Self {
         Self::Classifier(error.to_string())

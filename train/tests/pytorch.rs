@@ -7,7 +7,7 @@ use burn::{
     module::Module,
     tensor::{Device, Tensor, TensorData},
 };
-use classifier::{Architecture, ClassifierConfig, masked_bce};
+use classifier::{Architecture, Classifier, ClassifierConfig, masked_bce};
 use train::{
     import::{read_pytorch, read_vqgan},
     optimizer::{Adam, AdamConfig},
@@ -180,10 +180,11 @@ fn the_perceptual_distance_is_that_of_pytorch() {
 fn the_resnet_trains_as_in_pytorch() {
     let run = vectors("resnet20_run.safetensors");
     let device = Device::flex().autodiff();
-    let mut config = ClassifierConfig::new(Architecture::ResNet20, [3, 8, 8], 5);
+    let mut config = ClassifierConfig::new(Architecture::ResNet(20), [3, 8, 8], 5);
     config.width_divisor = 4;
     config.activation.interval = 2.0;
-    let mut net = apply(config.init(&device).unwrap(), &vectors("resnet20.safetensors")).unwrap();
+    let mut net =
+        apply(Classifier::from_config(&config, &device).unwrap(), &vectors("resnet20.safetensors")).unwrap();
     let mut adam = Adam::new(AdamConfig { weight_decay: 5e-4, amsgrad: true, ..AdamConfig::default() });
     let latents = tensor::<5>(&run, "latents", &device);
     let (targets, known) = (tensor::<3>(&run, "targets", &device), tensor::<3>(&run, "known", &device));

@@ -9,7 +9,7 @@ use std::{
 };
 
 use burn::tensor::{Device, Tensor, TensorData};
-use classifier::{Architecture, ClassifierConfig, Sharing};
+use classifier::{Architecture, Classifier, ClassifierConfig, Sharing};
 use he_export::{ExportInputs, Weights, build, export, fold};
 use he_model::{HeModel, PlanOptions, interpret::clear::ClearInterpreter};
 use safetensors::{Dtype, tensor::TensorView};
@@ -181,8 +181,8 @@ fn close(what: &str, found: &[f64], expected: &[f64], tolerance: f64) {
 /// Import, Burn forward and exported graph against PyTorch's outputs.
 fn check(what: &str, config: &ClassifierConfig, state: &State, expected: &[Vec<f64>]) {
     let device = Device::flex();
-    let net = apply(config.init(&device).unwrap(), state).unwrap();
-    let graph = build(config, &Weights::from(state.clone())).unwrap();
+    let net = apply(Classifier::from_config(config, &device).unwrap(), state).unwrap();
+    let graph = build(&config.network().unwrap(), &Weights::from(state.clone())).unwrap();
     let (folded, _) = fold(&graph).unwrap();
     let [c, h, w] = config.latent;
     assert_eq!(expected.len(), 2);
@@ -216,7 +216,7 @@ fn every_published_network_gives_pytorchs_outputs_here() {
 fn checkpoints_as_pytorch_writes_them_are_read_and_exported() {
     let table = outputs();
     for (file, architecture, key, divisor) in [
-        ("classifier_resnet20_se.pt", Architecture::ResNet20, "small resnet20-se", 8),
+        ("classifier_resnet20_se.pt", Architecture::ResNet(20), "small resnet20-se", 8),
         ("classifier_vggnet_se.pt", Architecture::VggNet, "small vggnet-se", 4),
         ("classifier_hefnet.pt", Architecture::HefNet, "small hefnet", 8),
     ] {
@@ -235,7 +235,7 @@ fn checkpoints_as_pytorch_writes_them_are_read_and_exported() {
         assert_eq!(config.activation.sharing, Sharing::Network);
         let labels: Vec<String> = (0..LABELS).map(|i| format!("finding {i}")).collect();
         let inputs = ExportInputs {
-            config: &config,
+            network: &config.network().unwrap(),
             weights: &Weights::from(state),
             labels: &labels,
             film_side: 256,
@@ -272,12 +272,12 @@ fn refused(state: &State, architecture: Architecture, mapping: &Mapping) -> Impo
 
 #[test]
 fn what_does_not_fit_is_refused_by_name() {
-    let good = published(Architecture::ResNet20, true);
+    let good = published(Architecture::ResNet(20), true);
     let none = Mapping::default();
     let change = |edit: &dyn Fn(&mut State)| {
         let mut state = good.clone();
         edit(&mut state);
-        refused(&state, Architecture::ResNet20, &none)
+        refused(&state, Architecture::ResNet(20), &none)
     };
     let e = change(&|s| drop(s.remove("layer2.0.shortcut.1.running_var")));
     assert!(
@@ -305,11 +305,11 @@ fn what_does_not_fit_is_refused_by_name() {
     assert!(matches!(e, ImportError::Unsupported { .. }), "{e}");
 
     for (asked, found) in [
-        (Architecture::ResNet32, Architecture::ResNet20),
+        (Architecture::ResNet(32), Architecture::ResNet(20)),
         (Architecture::LeNet, Architecture::VggNet),
         (Architecture::VggNet, Architecture::HefNet),
         (Architecture::HefNet, Architecture::LeNet),
-        (Architecture::LeNet, Architecture::ResNet56),
+        (Architecture::LeNet, Architecture::ResNet(56)),
     ] {
         let e = refused(&published(found, false), asked, &none);
         assert_eq!(e, ImportError::Architecture { asked, found });
@@ -326,10 +326,10 @@ fn a_mapping_translates_names_and_says_what_a_file_leaves_out() {
     let table = outputs();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("weights.safetensors");
-    let read = |mapping: &Mapping| read_classifier(&path, Architecture::ResNet20, [4, 32, 32], mapping);
+    let read = |mapping: &Mapping| read_classifier(&path, Architecture::ResNet(20), [4, 32, 32], mapping);
     let mut state = State::new();
     let mut gates = vec![];
-    for (name, tensor) in published(Architecture::ResNet20, true) {
+    for (name, tensor) in published(Architecture::ResNet(20), true) {
         let name = name.replace("layer2.", "body.1.").replace("linear.bias", "fc_b");
         match name.strip_suffix(".alpha").filter(|module| module.ends_with("sigmoid")) {
             Some(module) => gates.push(module.to_owned()),
@@ -369,7 +369,7 @@ fn a_mapping_translates_names_and_says_what_a_file_leaves_out() {
     assert!(matches!(e, TrainError::Import { source: ImportError::Missing { .. }, .. }), "{e}");
     let mut useless = Mapping::default();
     useless.names.insert("layer9".into(), "body".into());
-    let e = refused(&published(Architecture::ResNet20, false), Architecture::ResNet20, &useless);
+    let e = refused(&published(Architecture::ResNet(20), false), Architecture::ResNet(20), &useless);
     assert!(matches!(&e, ImportError::Mapping { section: "[names]", entry, .. } if entry == "layer9"), "{e}");
 }
 

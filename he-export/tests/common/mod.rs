@@ -26,7 +26,7 @@ pub fn small(architecture: Architecture) -> ClassifierConfig {
 /// A network with statistics and coefficients as training would leave them, and its tensors.
 pub fn trained(config: &ClassifierConfig, seed: u64) -> (Classifier, State) {
     let device = Device::flex();
-    let mut model = config.init(&device).unwrap();
+    let mut model = Classifier::from_config(config, &device).unwrap();
     let mut store = SafetensorsStore::from_bytes(None).with_to_adapter(BurnToPyTorchAdapter);
     model.save_into(&mut store).unwrap();
     let mut state = read(&store.get_bytes().unwrap());

@@ -2,11 +2,10 @@
 
 use std::collections::HashSet;
 
+use networks::Window;
+
 use super::{Bias, Conv2d, GraphLiteral, Node, NodeId, NodeLiteral, Op, Shape};
 use crate::GraphError;
-
-/// Most values a tensor may have: far above any latent, far below what would exhaust memory.
-pub const MAX_VALUES: usize = 1 << 28;
 
 pub(super) fn check(literal: GraphLiteral) -> Result<(Vec<Node>, NodeId), GraphError> {
     if literal.nodes.is_empty() {
@@ -58,11 +57,11 @@ fn shape_of(node: &NodeLiteral, index: usize, before: &[Node]) -> Result<Shape, 
         Op::Linear(l) => Shape::vector(l.outputs),
         Op::AvgPool(p) => {
             let x = operand(0);
-            if p.kernel == 0 || p.stride == 0 || p.kernel > x.height || p.kernel > x.width {
-                return refuse(format!("a window of {} with stride {}", p.kernel, p.stride));
+            let window = Window { kernel: [p.kernel; 2], stride: p.stride, padding: 0 };
+            match window.over(x) {
+                Some([height, width]) => Shape::new(x.channels, height, width),
+                None => return refuse(format!("a window of {} with stride {}", p.kernel, p.stride)),
             }
-            let side = |n: usize| (n - p.kernel) / p.stride + 1;
-            Shape::new(x.channels, side(x.height), side(x.width))
         }
         Op::GlobalAvgPool => Shape::vector(operand(0).channels),
         Op::Polynomial(_) | Op::ChannelAffine(_) => operand(0),
@@ -79,8 +78,7 @@ fn shape_of(node: &NodeLiteral, index: usize, before: &[Node]) -> Result<Shape, 
             operand(0)
         }
     };
-    let values = shape.channels.checked_mul(shape.height).and_then(|v| v.checked_mul(shape.width));
-    if !values.is_some_and(|v| v > 0 && v <= MAX_VALUES) {
+    if !shape.is_bounded() {
         return refuse(format!("its result would have the shape {shape}"));
     }
     lengths(node, node.inputs.first().map_or(shape, |_| operand(0)), shape)?;
@@ -95,13 +93,9 @@ fn conv_shape(c: &Conv2d, x: Shape) -> Result<Shape, String> {
     if !x.channels.is_multiple_of(c.groups) || !c.out_channels.is_multiple_of(c.groups) {
         return Err(format!("{} groups do not divide its channels into {}", c.groups, c.out_channels));
     }
-    let side = |n: usize, k: usize| {
-        let padded = n.checked_add(c.padding.checked_mul(2)?)?;
-        Some(padded.checked_sub(k)? / c.stride + 1)
-    };
-    match (side(x.height, kh), side(x.width, kw)) {
-        (Some(h), Some(w)) => Ok(Shape::new(c.out_channels, h, w)),
-        _ => Err(format!("a kernel of {kh}x{kw} with padding {} is larger than it", c.padding)),
+    match (Window { kernel: c.kernel, stride: c.stride, padding: c.padding }).over(x) {
+        Some([height, width]) => Ok(Shape::new(c.out_channels, height, width)),
+        None => Err(format!("a kernel of {kh}x{kw} with padding {} is larger than it", c.padding)),
     }
 }
 

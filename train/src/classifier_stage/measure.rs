@@ -83,7 +83,7 @@ pub fn load_classifier(path: &Path, device: &Device) -> Result<LoadedClassifier>
     let encoder_digest = text("encoder_digest").as_str().unwrap_or_default().to_owned();
     let device = device.clone().without_autodiff();
     // All weights are replaced; builders take turns all the same, or another one's would not follow from its seed.
-    let net = seeded(&device, 0, || config.init(&device))?;
+    let net = seeded(&device, 0, || Classifier::from_config(&config, &device))?;
     let net = apply(net, &checkpoint.tensors).map_err(|p| refusal(path, p, OTHER_ARCHITECTURE))?;
     Ok(LoadedClassifier { config, net, label_names, encoder_digest, digest: checkpoint.digest() })
 }

@@ -152,7 +152,7 @@ pub(crate) fn judged(
 ) -> std::result::Result<Classifier, String> {
     let device = device.clone().without_autodiff();
     // All weights are replaced; builders take turns all the same, or another one's would not follow from its seed.
-    let net = seeded(&device, 0, || model.init(&device)).map_err(|e| e.to_string())?;
+    let net = seeded(&device, 0, || Classifier::from_config(model, &device)).map_err(|e| e.to_string())?;
     apply(net, &Auxiliary::trimmed(state, model.labels))
 }
 
@@ -171,7 +171,8 @@ mod tests {
         let mut model = ClassifierConfig::new(Architecture::LeNet, [2, 8, 8], 3);
         model.width_divisor = 8;
         let auxiliary = Auxiliary { weight: 1.0, count: 2, answers: BTreeMap::new() };
-        let wide = seeded(&device, 1, || auxiliary.widened(&model).init(&device)).unwrap();
+        let wide =
+            seeded(&device, 1, || Classifier::from_config(&auxiliary.widened(&model), &device)).unwrap();
         let net = judged(&model, collect(&wide), &device).unwrap();
         let x = Tensor::<4>::from_data(
             TensorData::new((0..128).map(|i| (i as f32).sin()).collect(), [1, 2, 8, 8]),

@@ -13,10 +13,7 @@ use std::{
     path::Path,
 };
 
-use classifier::{
-    ActivationKind, Architecture, ClassifierConfig, GateKind, Sharing,
-    plan::{ActivationPlan, ConvPlan, Plan, SePlan},
-};
+use networks::{Architecture, ClassifierConfig, Network, Node, Op};
 use serde_json::json;
 use toml::{Table, Value};
 
@@ -54,8 +51,8 @@ pub fn read_classifier(
     let mut file = Source { tensors, mapping, architecture, used: BTreeSet::new(), entries: BTreeSet::new() };
     let table = file.model(latent).map_err(refuse)?;
     let config: ClassifierConfig = section(&table, "model")?;
-    let plan = config.plan().map_err(|e| TrainError::Classifier(e.to_string()))?;
-    let state = file.translate(&config, &plan).map_err(refuse)?;
+    let network = config.network()?;
+    let state = file.translate(&network).map_err(refuse)?;
     Ok((config, state))
 }
 
@@ -118,6 +115,14 @@ fn unwrapped(mut state: State) -> State {
         state = state.into_iter().map(|(name, tensor)| (name[prefix.len()..].to_owned(), tensor)).collect();
     }
     state
+}
+
+/// Coefficients that several activations read.
+struct Shared {
+    /// Where the first of these activations would have them in the file.
+    source: String,
+    /// The name of the activation that has them, and the values.
+    found: Option<(String, Vec<f32>)>,
 }
 
 /// Hands out the tensors of a file by published name, and remembers what was asked for.
@@ -248,44 +253,53 @@ impl<'a> Source<'a> {
     }
 
     /// All tensors of the network under our names; refuses what is left over in file and mapping.
-    fn translate(mut self, config: &ClassifierConfig, plan: &Plan) -> Import<State> {
+    fn translate(mut self, network: &Network) -> Import<State> {
         let mut state = State::new();
-        for stage in &plan.features {
-            self.convolution(&stage.conv, &mut state)?;
-            self.squeeze_excite(stage.se.as_ref(), &mut state)?;
-        }
-        for block in plan.layers.iter().flatten() {
-            for conv in [&block.conv1, &block.conv2].into_iter().chain(&block.shortcut) {
-                self.convolution(conv, &mut state)?;
+        // Of convolutions that a batch norm follows, by the number of their value.
+        let mut biases = BTreeMap::new();
+        for (index, node) in network.nodes().iter().enumerate() {
+            match node.op() {
+                Op::Conv2d(conv) => {
+                    let bias = self.convolution(node, &mut state)?;
+                    if conv.bias {
+                        let channels = conv.out_channels;
+                        let bias = bias.unwrap_or_else(|| vec![0.0; channels]);
+                        state.insert(format!("{}.bias", node.name()), (vec![channels], bias));
+                    } else {
+                        biases.insert(index + 1, bias);
+                    }
+                }
+                Op::BatchNorm => {
+                    let bias = node.inputs().first().and_then(|id| biases.remove(&id.0)).flatten();
+                    self.batch_norm(node, bias.as_deref(), &mut state)?;
+                }
+                Op::Linear { outputs } => self.linear(node, *outputs, &mut state)?,
+                _ => {}
             }
-            self.squeeze_excite(block.se.as_ref(), &mut state)?;
         }
-        if let Some(hidden) = &plan.hidden {
-            self.linear("hidden.linear", [hidden.inputs, hidden.outputs], &mut state)?;
-        }
-        self.linear("head", [plan.head_inputs, plan.labels], &mut state)?;
-        self.activations(config, plan, &mut state)?;
+        self.activations(network, &mut state)?;
         self.finish()?;
         Ok(state)
     }
 
-    fn convolution(&mut self, plan: &ConvPlan, state: &mut State) -> Import<()> {
-        let (k, o) = (plan.kernel, plan.out_channels);
-        let shape = vec![o, plan.in_channels / plan.groups, k, k];
-        let from = names::published(self.architecture, &plan.name);
-        let to = format!("{}.weight", plan.name);
-        let weight = self.get(&format!("{from}.weight"), &shape, &to)?;
-        state.insert(to, (shape, weight));
-        let bias = self.find(&format!("{from}.bias"), &[o])?;
-        let Some(norm) = &plan.batch_norm else {
-            state.insert(format!("{}.bias", plan.name), (vec![o], bias.unwrap_or_else(|| vec![0.0; o])));
-            return Ok(());
-        };
-        let from = names::published(self.architecture, norm);
-        for part in ["weight", "bias", "running_mean", "running_var"] {
-            let (source, target) = (format!("{from}.{part}"), format!("{norm}.{part}"));
-            let mut values = self.get(&source, &[o], &target)?;
-            if let ("running_mean", Some(bias)) = (part, &bias) {
+    /// Takes the weight over and hands out the bias, if the file has one.
+    fn convolution(&mut self, node: &Node, state: &mut State) -> Import<Option<Vec<f32>>> {
+        let from = names::published(self.architecture, node.name());
+        if let Some(weight) = node.tensors().into_iter().next() {
+            let values = self.get(&format!("{from}.weight"), &weight.shape, &weight.name)?;
+            state.insert(weight.name, (weight.shape, values));
+        }
+        self.find(&format!("{from}.bias"), &[node.output().channels])
+    }
+
+    /// `bias` is that of the convolution before.
+    fn batch_norm(&mut self, node: &Node, bias: Option<&[f32]>, state: &mut State) -> Import<()> {
+        let from = names::published(self.architecture, node.name());
+        for tensor in node.tensors() {
+            let part = tensor.name.rsplit('.').next().unwrap_or_default();
+            let source = format!("{from}.{part}");
+            let mut values = self.get(&source, &tensor.shape, &tensor.name)?;
+            if let ("running_mean", Some(bias)) = (part, bias) {
                 for (mean, bias) in values.iter_mut().zip(bias) {
                     *mean -= bias;
                 }
@@ -294,12 +308,13 @@ impl<'a> Source<'a> {
                 let name = self.name(&source);
                 return Err(ImportError::Value { name, value, problem: "a variance is never below zero" });
             }
-            state.insert(target, (vec![o], values));
+            state.insert(tensor.name, (tensor.shape, values));
         }
         Ok(())
     }
 
-    fn linear(&mut self, ours: &str, [inputs, outputs]: [usize; 2], state: &mut State) -> Import<()> {
+    fn linear(&mut self, node: &Node, outputs: usize, state: &mut State) -> Import<()> {
+        let (ours, inputs) = (node.name(), node.input().len());
         let from = names::published(self.architecture, ours);
         let to = format!("{ours}.weight");
         let weight = self.get(&format!("{from}.weight"), &[outputs, inputs], &to)?;
@@ -309,71 +324,37 @@ impl<'a> Source<'a> {
         Ok(())
     }
 
-    fn squeeze_excite(&mut self, plan: Option<&SePlan>, state: &mut State) -> Import<()> {
-        let Some(se) = plan else { return Ok(()) };
-        self.linear(&format!("{}.squeeze", se.name), [se.channels, se.hidden], state)?;
-        self.linear(&format!("{}.excite", se.name), [se.hidden, se.channels], state)
-    }
-
-    fn activations(&mut self, config: &ClassifierConfig, plan: &Plan, state: &mut State) -> Import<()> {
-        let mut hidden: Vec<&ActivationPlan> = vec![];
-        let mut gates = vec![];
-        let blocks = plan.layers.iter().flatten();
-        let in_se = plan.features.iter().map(|s| &s.se).chain(blocks.clone().map(|b| &b.se));
-        for se in in_se.flatten() {
-            hidden.push(&se.act);
-            gates.push(&se.gate);
-        }
-        hidden.extend(plan.features.iter().map(|s| &s.act));
-        hidden.extend(blocks.flat_map(|b| std::iter::once(&b.act1).chain(&b.act2)));
-        hidden.extend(plan.hidden.iter().map(|h| &h.act));
-        if config.activation.kind == ActivationKind::Polyact {
-            self.trained(&hidden, "activation.coefficients", &["c", "beta", "alpha"], state)?;
-        }
-        if config.gate.kind == GateKind::ApproxSigmoid {
-            self.trained(&gates, "gate.coefficients", &["c", "beta", "", "alpha"], state)?;
-        }
-        Ok(())
-    }
-
-    /// Coefficients of activations of one kind; `parts` are the tensors of the ascending powers, empty where there is none.
-    fn trained(
-        &mut self,
-        plans: &[&ActivationPlan],
-        shared: &str,
-        parts: &[&str],
-        state: &mut State,
-    ) -> Import<()> {
-        let mut of_network: Option<(String, Vec<f32>)> = None;
-        for plan in plans {
-            let published = names::published(self.architecture, &plan.name);
-            let rows = if plan.sharing == Sharing::Channel { plan.channels } else { 1 };
+    /// Coefficients of the activations that are trained.
+    fn activations(&mut self, network: &Network, state: &mut State) -> Import<()> {
+        // By the tensor that several activations read.
+        let mut shared: BTreeMap<String, Shared> = BTreeMap::new();
+        for node in network.nodes() {
+            let Some(trained) = node.op().coefficients() else { continue };
+            let published = names::published(self.architecture, node.name());
+            let parts = names::parts(trained.initial.len());
+            let rows = if trained.per_channel { node.input().channels } else { 1 };
             let found = self.coefficients(&published, rows, parts)?;
-            if plan.sharing != Sharing::Network {
-                let target = format!("{}.coefficients", plan.name);
-                let Some(values) = found else {
-                    return Err(self.missing(&format!("{published}.{}", parts[parts.len() - 1]), &target));
-                };
-                state.insert(target, (vec![rows, parts.len()], values));
+            let source = format!("{published}.{}", parts[parts.len() - 1]);
+            if trained.owner == node.name() {
+                let Some(values) = found else { return Err(self.missing(&source, &trained.tensor())) };
+                state.insert(trained.tensor(), (vec![rows, parts.len()], values));
                 continue;
             }
-            // A file may hold a shared object under one name only.
-            let Some(values) = found else { continue };
             let name = self.name(&published);
-            match &of_network {
-                Some((one, first)) if *first != values => {
+            let first = &mut shared.entry(trained.tensor()).or_insert(Shared { source, found: None }).found;
+            // A file may hold a shared object under one name only.
+            match (&first, found) {
+                (Some((one, values)), Some(other)) if *values != other => {
                     return Err(ImportError::NotShared { one: one.clone(), other: name });
                 }
-                Some(_) => {}
-                None => of_network = Some((name, values)),
+                (None, Some(values)) => *first = Some((name, values)),
+                _ => {}
             }
         }
-        let Some(first) = plans.iter().find(|plan| plan.sharing == Sharing::Network) else { return Ok(()) };
-        let Some((_, values)) = of_network else {
-            let published = names::published(self.architecture, &first.name);
-            return Err(self.missing(&format!("{published}.{}", parts[parts.len() - 1]), shared));
-        };
-        state.insert(shared.to_owned(), (vec![1, parts.len()], values));
+        for (tensor, Shared { source, found }) in shared {
+            let Some((_, values)) = found else { return Err(self.missing(&source, &tensor)) };
+            state.insert(tensor, (vec![1, values.len()], values));
+        }
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! What can be wrong with a classifier from elsewhere, by the name of the tensor concerned.
 
-use classifier::Architecture;
+use networks::Architecture;
 use thiserror::Error;
 
 /// Why a classifier cannot be taken over.

@@ -11,7 +11,7 @@
 //! | `hidden.linear`, `hidden.act` | `linear1`, `relu4` (LeNet) | |
 //! | `head` | `linear2` (LeNet), `linear1` | `linear` |
 
-use classifier::Architecture;
+use networks::Architecture;
 
 /// The published name of a module of ours.
 pub fn published(architecture: Architecture, module: &str) -> String {
@@ -47,6 +47,12 @@ pub fn published(architecture: Architecture, module: &str) -> String {
         return format!("{block}.shortcut.{}", if part == "conv" { 0 } else { 1 });
     }
     if part.starts_with("act") { format!("{owner}.relu") } else { module.to_owned() }
+}
+
+/// What the published code calls the coefficients of so many ascending powers: `alpha x^2 + beta x + c`, or a gate's
+/// `alpha x^3 + beta x + c`; empty where it has none.
+pub fn parts(terms: usize) -> &'static [&'static str] {
+    if terms == 4 { &["c", "beta", "", "alpha"] } else { &["c", "beta", "alpha"] }
 }
 
 /// The architecture that the names of a file suggest, if they are those of the published code.

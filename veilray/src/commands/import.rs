@@ -18,7 +18,7 @@ pub struct Arguments {
     pub run: RunArguments,
     /// The network: lenet, vggnet, hefnet, resnet20, resnet32, resnet44 or resnet56. Labels, width, and squeeze and excitation
     /// are read from the weights.
-    #[arg(long, short, value_name = "NAME", value_parser = architecture)]
+    #[arg(long, short, value_name = "NAME")]
     pub architecture: Architecture,
     /// The weights: `.pt`, `.pth` or `.safetensors`.
     #[arg(long, short, value_name = "FILE")]
@@ -26,14 +26,6 @@ pub struct Arguments {
     /// TOML file that says how names and shape differ from the published code (docs/importing.md).
     #[arg(long, short, value_name = "FILE")]
     pub mapping: Option<PathBuf>,
-}
-
-/// An architecture by the name that configurations use.
-fn architecture(name: &str) -> Result<Architecture, String> {
-    Architecture::ALL.into_iter().find(|a| a.name() == name).ok_or_else(|| {
-        let known: Vec<_> = Architecture::ALL.iter().map(|a| a.name()).collect();
-        format!("expected one of {}", known.join(", "))
-    })
 }
 
 /// Takes the classifier of a configuration from PyTorch weights.
