@@ -6,6 +6,7 @@
 use num_complex::Complex64;
 use zeroize::{Zeroize, Zeroizing};
 
+use crate::ciphertext::Ciphertext;
 use crate::embedding::Embedding;
 use crate::error::{Error, Result};
 use crate::parameters::Parameters;
@@ -20,6 +21,17 @@ const PERIODIC_LIMIT: u32 = 62;
 const DECODE_HEADROOM: f64 = 64.0;
 
 /// Encodes and decodes for one set of parameters.
+///
+/// ```
+/// use ckks::{Complex64, Encoder, ParametersLiteral};
+///
+/// let encoder = Encoder::new(&ParametersLiteral::insecure_toy(10, 1, 2).build()?);
+/// let values = [Complex64::new(0.5, -1.0), Complex64::new(3.25, 0.0)];
+/// let plaintext = encoder.encode(&values, 2f64.powi(30), 1)?;
+/// let slots = encoder.decode(&plaintext);
+/// assert!((slots[0] - values[0]).norm() < 1e-6 && slots[2].norm() < 1e-6);
+/// # Ok::<(), ckks::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Encoder {
     parameters: Parameters,
@@ -95,6 +107,29 @@ impl Encoder {
     /// As [`Self::encode`].
     pub fn encode_real(&self, values: &[f64], scale: f64, level: usize) -> Result<Plaintext> {
         self.encode(&Slots::real(values).0, scale, level)
+    }
+
+    /// Encodes up to N/2 real slots at the level and the scale of a ciphertext, to be added to it.
+    ///
+    /// A factor is encoded at the scale of the prime that the next rescale divides by, `parameters().modulus(level)`, so that the
+    /// ciphertext's scale comes back.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    ///
+    /// ```
+    /// # use ckks::{Encoder, Evaluator, ParametersLiteral, SecretEncryptor, SecretKey};
+    /// # let parameters = ParametersLiteral::insecure_toy(10, 2, 3).build()?;
+    /// # let mut rng = rand::rng();
+    /// # let encryptor = SecretEncryptor::new(&parameters, &SecretKey::generate(&parameters, &mut rng))?;
+    /// # let (encoder, evaluator) = (Encoder::new(&parameters), Evaluator::new(&parameters));
+    /// let x = encryptor.encrypt(&encoder.encode_real(&[0.5; 3], 2f64.powi(28), 1)?, &mut rng)?;
+    /// let sum = evaluator.add_plain(&x, &encoder.encode_like(&[1.0, 2.0, 3.0], &x)?)?;
+    /// # assert_eq!((sum.level(), sum.scale()), (1, 2f64.powi(28)));
+    /// # Ok::<(), ckks::Error>(())
+    /// ```
+    pub fn encode_like(&self, values: &[f64], ciphertext: &Ciphertext) -> Result<Plaintext> {
+        self.encode_real(values, ciphertext.scale(), ciphertext.level())
     }
 
     /// Encodes for use in a linear map, over `special` special primes as well (those of the keys' [`crate::KeyShape`]).

@@ -79,6 +79,17 @@ pub enum Error {
         /// The greatest number of digits.
         max_digits: usize,
     },
+    /// No parameters for so many levels at that precision.
+    #[error(
+        "no set of parameters with 128 bits of security has {depth} products one after the other and {precision_bits} bits after the \
+         point: ask for fewer of either, or bootstrap"
+    )]
+    NoPreset {
+        /// Products one after the other.
+        depth: usize,
+        /// Bits after the point.
+        precision_bits: u32,
+    },
     /// A level above what the object or the parameters have.
     #[error("{op} needs level {required}, but only level {available} is available")]
     Level {

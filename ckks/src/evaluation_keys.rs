@@ -181,6 +181,20 @@ impl EvaluationKeys {
 }
 
 /// Which evaluation keys to make, each at the highest level where it is used.
+///
+/// ```
+/// use ckks::{EvaluationKeyRequest, ParametersLiteral};
+///
+/// let parameters = ParametersLiteral::insecure_toy(8, 3, 5).build()?;
+/// let request = EvaluationKeyRequest {
+///     relinearization: vec![3, 2],
+///     rotations: vec![(1, 3), (-1, 1), (0, 3)],
+///     conjugations: vec![],
+/// };
+/// // One key serves both levels of the products, and a rotation by nothing needs none.
+/// assert_eq!(request.plan(&parameters)?.len(), 3);
+/// # Ok::<(), ckks::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EvaluationKeyRequest {
     /// Levels at which products are relinearised.

@@ -1,4 +1,6 @@
-//! RNS-CKKS homomorphic encryption: ring, encoder, keys, evaluator, linear maps and wire format.
+#![doc = include_str!("../README.md")]
+//!
+//! # Inside
 //!
 //! **Invariants.** Primes are below 2^30 and = 1 mod 2N, one `u32` limb each. Residues are fully reduced, always. A ciphertext at level l has
 //! l + 1 limbs. Results do not depend on the number of threads or on the instruction set. Types that can hold, make or
@@ -9,6 +11,7 @@
 //! | `arith`, `primes`, `ntt`, `kernels` | one prime: Montgomery arithmetic, transforms, and the inner loops (with the transform in vectors the only `unsafe`) |
 //! | `poly`, `galois`, `basis`, `sampling` | polynomials in residue form, automorphisms, basis conversion, randomness |
 //! | `literal`, `security`, `plan` | plain numbers to a checked plan: the 128-bit bounds, primes, shapes and sizes of keys, without transforms |
+//! | `preset` | parameters by ring, and by depth and precision |
 //! | `parameters` | a plan with the transforms of its primes |
 //! | `embedding`, `encoder`, `plaintext` | slots to polynomials and back; plaintexts of short period at the cost of their period |
 //! | `encryptor`, `secret` | public-key encryption; secret key, key generation, decryption and noise flooding |
@@ -48,6 +51,7 @@ mod plaintext;
 mod plan;
 mod poly;
 mod polynomial;
+mod preset;
 mod primes;
 mod sampling;
 #[cfg(feature = "secret-key")]
@@ -75,6 +79,7 @@ pub use plaintext::{PeriodicPlaintext, Plaintext};
 pub use plan::{KeyShape, KeyTier, RingPlan};
 pub use poly::{Coefficient, Evaluation, Poly};
 pub use polynomial::{Basis, Polynomial};
+pub use preset::Preset;
 pub use primes::MAX_PRIME_BITS;
 #[cfg(feature = "secret-key")]
 pub use secret::{Decryptor, Flooding, KeyGenerator, SecretEncryptor, SecretKey};

@@ -23,8 +23,7 @@
 //! sums here add variances.
 
 use crate::error::Result;
-use crate::parameters::Parameters;
-use crate::plan::KeyShape;
+use crate::plan::{KeyShape, RingPlan};
 use crate::sampling::ERROR_DEVIATION;
 
 /// Variance of rounding to an integer.
@@ -45,17 +44,30 @@ pub struct Estimate {
     pub variance: f64,
 }
 
-/// The formulas for one set of parameters.
+/// The formulas for one planned ring; a reference to [`crate::Parameters`] serves as well.
+///
+/// What a square loses, without a key:
+///
+/// ```
+/// use ckks::{NoiseModel, ParametersLiteral};
+///
+/// let model = NoiseModel::new(&ParametersLiteral::insecure_toy(12, 3, 4).plan()?);
+/// let x = model.fresh_public(3, 2f64.powi(30), 1.0);
+/// let square = model.rescale(model.switched(model.square(x), 3))?;
+/// assert!(model.predicted_precision(x) > 15.0);
+/// assert!(model.predicted_precision(square) < model.predicted_precision(x) - 0.9);
+/// # Ok::<(), ckks::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct NoiseModel {
-    parameters: Parameters,
+    plan: RingPlan,
     degree: f64,
 }
 
 impl NoiseModel {
-    /// The formulas for these parameters.
-    pub fn new(parameters: &Parameters) -> Self {
-        Self { parameters: parameters.clone(), degree: parameters.ring_degree() as f64 }
+    /// The formulas for this ring.
+    pub fn new(plan: &RingPlan) -> Self {
+        Self { plan: plan.clone(), degree: plan.ring_degree() as f64 }
     }
 
     /// Variance of rounding both halves of a ciphertext.
@@ -69,10 +81,10 @@ impl NoiseModel {
     /// If a level does not exist, or the key does not reach the level.
     pub fn key_product(&self, level: usize, key_level: usize) -> f64 {
         assert!(level <= key_level, "a key for level {key_level} at level {level}");
-        let KeyShape { digit_limbs, special } = self.parameters.key_shape(key_level).at(level + 1);
+        let KeyShape { digit_limbs, special } = self.plan.key_shape(key_level).at(level + 1);
         let log2 = |primes: &[u32]| -> Vec<f64> { primes.iter().map(|&q| f64::from(q).log2()).collect() };
-        let special: f64 = log2(&self.parameters.special_moduli()[..special]).iter().sum();
-        let moduli = log2(&self.parameters.moduli()[..=level]);
+        let special: f64 = log2(&self.plan.special_moduli()[..special]).iter().sum();
+        let moduli = log2(&self.plan.moduli()[..=level]);
         let digits: f64 =
             moduli.chunks(digit_limbs).map(|d| (2.0 * (d.iter().sum::<f64>() - special)).exp2()).sum();
         self.degree * ERROR_DEVIATION.powi(2) * ROUNDING * digits
@@ -144,7 +156,7 @@ impl NoiseModel {
         if a.level == 0 {
             return Err(crate::Error::Level { op: "rescale", required: 1, available: 0 });
         }
-        let q = f64::from(self.parameters.modulus(a.level));
+        let q = f64::from(self.plan.modulus(a.level));
         let variance = a.variance / (q * q) + self.rounding();
         Ok(Estimate { level: a.level - 1, scale: a.scale / q, variance, ..a })
     }

@@ -75,6 +75,20 @@ pub struct KeyTier {
 }
 
 /// A literal that was checked, with its primes and the tiers of its keys.
+///
+/// ```
+/// use ckks::{Error, ParametersLiteral, Security};
+///
+/// let chain = vec![30; 10];
+/// let literal = ParametersLiteral::with_special_primes(14, chain, 30, Security::Classical128)?;
+/// let plan = literal.plan()?;
+/// assert_eq!((plan.max_level(), plan.special_primes(), plan.key_shape(9).digits(10)), (9, 4, 4));
+/// println!("a rotation key takes {} bytes at the top, {} at level 1", plan.key_bytes(9), plan.key_bytes(1));
+///
+/// let too_long = ParametersLiteral::with_special_primes(14, vec![30; 15], 30, Security::Classical128);
+/// assert!(matches!(too_long, Err(Error::Insecure { bound: 430, .. })));
+/// # Ok::<(), Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RingPlan {
     literal: ParametersLiteral,

@@ -16,6 +16,14 @@ pub enum Basis {
 }
 
 /// sum_k `coefficients[k]` x basis element k.
+///
+/// ```
+/// let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+/// let series = ckks::Polynomial::approximate(sigmoid, (-4.0, 4.0), 7)?;
+/// assert_eq!(series.depth(), 3);
+/// assert!((series.evaluate(1.5) - sigmoid(1.5)).abs() < 5e-3);
+/// # Ok::<(), ckks::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Polynomial {
     basis: Basis,

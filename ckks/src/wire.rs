@@ -53,6 +53,21 @@ mod sealed {
 pub(crate) use sealed::Content;
 
 /// Objects with a wire format. Sealed: keys and ciphertexts of this crate.
+///
+/// ```
+/// use ckks::{Error, ParametersLiteral, PublicKey, Wire};
+/// # use ckks::{KeyGenerator, SecretKey};
+/// # let mut rng = rand::rng();
+/// # let parameters = ParametersLiteral::insecure_toy(8, 1, 2).build()?;
+/// # let secret = SecretKey::generate(&parameters, &mut rng);
+/// # let key = KeyGenerator::new(&parameters, &secret)?.public_key(&mut rng);
+///
+/// let mut bytes = key.to_bytes(&parameters)?;
+/// assert!(PublicKey::from_bytes(&parameters, &bytes).is_ok());
+/// bytes[100] ^= 1;
+/// assert!(matches!(PublicKey::from_bytes(&parameters, &bytes), Err(Error::Wire { .. })));
+/// # Ok::<(), ckks::Error>(())
+/// ```
 pub trait Wire: Content {
     /// Writes the object.
     ///

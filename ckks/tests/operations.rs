@@ -3,9 +3,9 @@
 #![allow(clippy::unwrap_used)]
 
 use ckks::{
-    Ciphertext, Complex64, Decryptor, Diagonal, Encoder, Encryptor, EvaluationKeyRequest, EvaluationKeys,
-    Evaluator, KeyGenerator, LinearMatrix, LinearTerm, LinearTransform, MatrixTerm, Move, Parameters,
-    ParametersLiteral, SecretEncryptor, SecretKey,
+    Ciphertext, Complex64, Decryptor, Diagonal, Encoder, Encryptor, Error, EvaluationKeyRequest,
+    EvaluationKeys, Evaluator, KeyGenerator, LinearMatrix, LinearTerm, LinearTransform, MatrixTerm, Move,
+    Parameters, ParametersLiteral, SecretEncryptor, SecretKey,
 };
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
@@ -101,6 +101,66 @@ fn sums_and_plain_products() {
     bench.close(&bench.evaluator.add_scalar(&a, 0.5).unwrap(), &expected, 4e-5);
     let negated: Vec<_> = x.iter().map(|v| -v).collect();
     bench.close(&bench.evaluator.negate(&a), &negated, 4e-5);
+}
+
+/// Levels and scales of two operands, and the level at which they meet.
+#[test]
+fn operands_are_brought_to_one_level_and_scale() {
+    let mut bench = Bench::new(4, 2, &[]);
+    let (x, y) = (bench.slots(1), bench.slots(2));
+    let sum: Vec<_> = x.iter().zip(&y).map(|(p, q)| p + q).collect();
+    let cases = [
+        // Equal scales cost nothing.
+        ((4, 30.0), (4, 30.0), 4),
+        ((4, 30.0), (2, 30.0), 2),
+        // One level of the higher one makes up for any difference.
+        ((2, 30.0), (4, 27.3), 2),
+        ((3, 25.0), (1, 30.0), 1),
+        // At one level an integer does where there is one, and else a level.
+        ((2, 25.0), (2, 30.0), 2),
+        ((2, 30.0), (2, 27.3), 1),
+        // A product that was not rescaled.
+        ((4, 58.0), (2, 30.0), 2),
+        ((3, 58.0), (2, 30.0), 2),
+    ];
+    for ((level_a, log_a), (level_b, log_b), level) in cases {
+        let mut encrypt = |slots: &[Complex64], level, log: f64| {
+            let plaintext = bench.encoder.encode(slots, log.exp2(), level).unwrap();
+            bench.symmetric.encrypt(&plaintext, &mut bench.rng).unwrap()
+        };
+        let (a, b) = (encrypt(&x, level_a, log_a), encrypt(&y, level_b, log_b));
+        for (a, b) in [(&a, &b), (&b, &a)] {
+            let (a, b) = bench.evaluator.align(a, b).unwrap();
+            assert_eq!(
+                (a.level(), b.level()),
+                (level, level),
+                "2^{log_a} at {level_a}, 2^{log_b} at {level_b}"
+            );
+            bench.close(&bench.evaluator.add(&a, &b).unwrap(), &sum, 2e-4);
+        }
+    }
+    // Half a bit apart, and no level left to make up for it.
+    let mut low = |log: f64| {
+        let plaintext = bench.encoder.encode(&x, log.exp2(), 0).unwrap();
+        bench.symmetric.encrypt(&plaintext, &mut bench.rng).unwrap()
+    };
+    let (a, b) = (low(20.0), low(20.5));
+    assert!(matches!(bench.evaluator.align(&a, &b), Err(Error::ScaleMismatch { .. })));
+}
+
+/// The scale that a scalar's rescale leaves is the one before, to the last bit.
+#[test]
+fn scalars_keep_the_scale() {
+    let mut bench = Bench::new(2, 2, &[]);
+    let x = bench.slots(1);
+    let a = bench.encrypt(&x, 2);
+    let third = bench.evaluator.mul_scalar_and_rescale(&a, 1.0 / 3.0).unwrap();
+    assert_eq!((third.level(), third.scale()), (1, a.scale()));
+    bench.close(&third, &x.iter().map(|v| v / 3.0).collect::<Vec<_>>(), 4e-5);
+    let lowest = bench.evaluator.drop_level(&a, 0).unwrap();
+    assert!(matches!(bench.evaluator.mul_scalar_and_rescale(&lowest, 0.5), Err(Error::Level { .. })));
+    let more = bench.encoder.encode_like(&[1.0; 8], &third).unwrap();
+    assert_eq!((more.level(), more.scale()), (1, third.scale()));
 }
 
 #[test]

@@ -19,6 +19,20 @@ impl Evaluator {
         Ok(product)
     }
 
+    /// a v, for one number v, rescaled by the last prime: one level down, at the scale of `a`.
+    ///
+    /// v is encoded at the scale of that prime, so it is off by at most half of one over it.
+    ///
+    /// # Errors
+    /// [`Error::Level`] at level 0, and as [`Self::mul_scalar`].
+    pub fn mul_scalar_and_rescale(&self, a: &Ciphertext, v: f64) -> Result<Ciphertext> {
+        self.check("the ciphertext", &a.c[0])?;
+        self.rescaled_scale(a.scale, a.level(), 1)?;
+        let prime = self.parameters.modulus(a.level());
+        let product = self.rescale(&self.mul_scalar(a, v, f64::from(prime))?)?;
+        Ok(Ciphertext { scale: a.scale, ..product })
+    }
+
     /// a + v in every slot, for one real number v. Level and scale stay.
     ///
     /// # Errors

@@ -15,6 +15,35 @@ pub struct LinearTerm {
 }
 
 /// A linear map of the slots, ready to be applied.
+///
+/// Twice the slot itself less the one after it:
+///
+/// ```
+/// use ckks::{Diagonal, Evaluator, LinearTerm, LinearTransform};
+/// # use ckks::{Decryptor, Encoder, EvaluationKeyRequest, KeyGenerator, ParametersLiteral, SecretEncryptor, SecretKey};
+/// # let parameters = ParametersLiteral::insecure_toy(10, 1, 3).build()?;
+/// # let mut rng = rand::rng();
+/// # let secret = SecretKey::generate(&parameters, &mut rng);
+/// # let encryptor = SecretEncryptor::new(&parameters, &secret)?;
+/// # let encoder = Encoder::new(&parameters);
+/// # let x = encryptor.encrypt(&encoder.encode_real(&[1.0, 5.0], 2f64.powi(25), 1)?, &mut rng)?;
+///
+/// let scale = f64::from(parameters.modulus(1));
+/// let term = |baby, factor| -> ckks::Result<LinearTerm> {
+///     let plaintext = Diagonal::from(encoder.encode_periodic_real(&[factor], scale)?);
+///     Ok(LinearTerm { giant: 0, baby, plaintext })
+/// };
+/// let map = LinearTransform::new(vec![term(0, 2.0)?, term(1, -1.0)?])?;
+/// let request = EvaluationKeyRequest {
+///     rotations: map.rotations().into_iter().map(|rotation| (rotation, 1)).collect(),
+///     ..EvaluationKeyRequest::default()
+/// };
+/// let keys = KeyGenerator::new(&parameters, &secret)?.evaluation_keys(&request, &mut rng)?;
+/// let y = Evaluator::new(&parameters).linear_transform_and_rescale(&x, &map, 1, &keys)?;
+/// # let slots = encoder.decode(&Decryptor::new(&parameters, &secret)?.decrypt(&y)?);
+/// assert!((slots[0].re + 3.0).abs() < 1e-2 && (slots[1].re - 10.0).abs() < 1e-2);
+/// # Ok::<(), ckks::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct LinearTransform {
     scale: f64,

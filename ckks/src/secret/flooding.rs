@@ -24,6 +24,14 @@ use crate::poly::Poly;
 const MOST_LOG2: f64 = 56.0;
 
 /// Gaussian noise added to decrypted coefficients.
+///
+/// ```
+/// // For noise of deviation 2^10 in each of 2^13 coefficients, one hundred results, and a distance of 2^-20.
+/// let norm = (4.0 * 2f64.powi(13) * 2f64.powi(20)).sqrt();
+/// let flooding = ckks::Flooding::new(norm, 100, 20)?;
+/// assert_eq!(flooding.deviation(), 2f64.powi(19) * norm * 10.0);
+/// # Ok::<(), ckks::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Flooding {
     deviation: f64,
