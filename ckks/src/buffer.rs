@@ -176,7 +176,9 @@ mod tests {
 
     #[test]
     fn lengths_and_contents_are_right_after_recycling() {
-        for len in [10, LEAST, 3 * LEAST + 5, 40 * 65_536, 39 * 65_536] {
+        // Miri takes a minute for what is long enough to be mapped.
+        let mapped = if cfg!(miri) { &[][..] } else { &[40 * 65_536, 39 * 65_536] };
+        for &len in [10, LEAST, 3 * LEAST + 5].iter().chain(mapped) {
             assert!(
                 rounded(len) >= len && rounded(len) <= len + len / 4 && rounded(rounded(len)) == rounded(len)
             );
