@@ -187,12 +187,8 @@ fn backward(x: &CpuTensor, gamma: &CpuTensor, dy: &CpuTensor, moments: &[Moments
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::difference;
     use burn::tensor::{Device, Distribution};
-
-    fn difference<const D: usize>(a: &Tensor<D>, b: &Tensor<D>) -> f32 {
-        let largest = b.clone().inner().abs().max().into_scalar::<f32>().max(1.0);
-        (a.clone().inner() - b.clone().inner()).abs().max().into_scalar::<f32>() / largest
-    }
 
     #[test]
     fn agrees_with_burn_in_every_direction() {

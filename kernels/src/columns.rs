@@ -45,6 +45,16 @@ impl Geometry {
         self.channels * self.kernel[0] * self.kernel[1]
     }
 
+    /// Positions of an output image.
+    pub fn positions(&self) -> usize {
+        self.out[0] * self.out[1]
+    }
+
+    /// Values of the input of a group.
+    pub fn values(&self) -> usize {
+        self.channels * self.height * self.width
+    }
+
     /// Output rows in a strip.
     pub fn strip(&self) -> usize {
         (STRIP_VALUES / (self.depth() * self.out[1]).max(1)).clamp(1, self.out[0].max(1))

@@ -109,9 +109,7 @@ fn forward(x: &CpuTensor, w: &CpuTensor, bias: Option<&CpuTensor>, window: Windo
     let geometry = Geometry::new(window, x_shape, w_shape);
     let (batch, out) = (x_shape[0], w_shape[0]);
     let out_group = out / window.groups;
-    let positions = geometry.out[0] * geometry.out[1];
-    let depth = geometry.depth();
-    let image = geometry.channels * geometry.height * geometry.width;
+    let (positions, depth, image) = (geometry.positions(), geometry.depth(), geometry.values());
     let bias = bias.map(CpuTensor::to_contiguous);
     let bias = bias.as_ref().map(|bias| bias.storage::<f32>());
     let (x, w) = (x.storage::<f32>(), w.storage::<f32>());
@@ -152,9 +150,7 @@ fn backward(
     let geometry = Geometry::new(window, x_shape, w_shape);
     let (batch, out) = (x_shape[0], w_shape[0]);
     let out_group = out / window.groups;
-    let positions = geometry.out[0] * geometry.out[1];
-    let depth = geometry.depth();
-    let image = geometry.channels * geometry.height * geometry.width;
+    let (positions, depth, image) = (geometry.positions(), geometry.depth(), geometry.values());
     let (x, w, dy) = (x.storage::<f32>(), w.storage::<f32>(), dy.storage::<f32>());
     let tasks = batch * window.groups;
 
@@ -226,13 +222,8 @@ fn for_strips(geometry: &Geometry, columns: &mut Vec<f32>, mut act: impl FnMut(&
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::difference;
     use burn::tensor::{Device, Distribution};
-
-    fn difference<const D: usize>(a: &Tensor<D>, b: &Tensor<D>) -> f32 {
-        assert_eq!(a.dims(), b.dims());
-        let largest = b.clone().inner().abs().max().into_scalar::<f32>().max(1.0);
-        (a.clone().inner() - b.clone().inner()).abs().max().into_scalar::<f32>() / largest
-    }
 
     /// Output and all gradients against Burn's own convolution.
     fn compare(x: [usize; 4], w: [usize; 4], bias: bool, window: Window) {

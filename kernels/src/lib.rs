@@ -35,6 +35,8 @@ mod columns;
 mod exp;
 mod matrix;
 mod route;
+#[cfg(test)]
+mod testing;
 
 pub use batch_norm::batch_norm_train;
 pub use conv::conv2d;

@@ -42,7 +42,7 @@ pub fn outside(x: &Tensor<4>, interval: f64) -> Excess {
         return Excess { mean: constant(0.0), peaks: constant(0.0), largest };
     }
     let peaks = Peaks::find(x.primitive(), interval as f32);
-    let value = from_values(vec![peaks.mean()], [1]);
+    let value = from_values(vec![peaks.mean_square()], [1]);
     let peaks = match OfPeaks.prepare::<NoCheckpointing>([x.node()]).compute_bound().stateful() {
         OpsKind::Tracked(prep) => prep.finish(peaks, value),
         OpsKind::UnTracked(prep) => prep.finish(value),
@@ -128,7 +128,7 @@ impl Peaks {
         Self { shape, films }
     }
 
-    fn mean(&self) -> f32 {
+    fn mean_square(&self) -> f32 {
         let sum = self.films.iter().map(|(_, excess)| f64::from(*excess).powi(2)).sum::<f64>();
         (sum / self.films.len().max(1) as f64) as f32
     }

@@ -6,7 +6,10 @@
 //! step, so a resumed run computes what an uninterrupted one would have.
 
 mod evaluation;
+mod losses;
+mod pass;
 mod perceptual;
+mod player;
 mod step;
 
 use std::{path::Path, sync::Arc};
@@ -93,7 +96,7 @@ struct VqganStage<'a> {
     workers: Workers,
     trainer: Trainer,
     batches: Option<Batches>,
-    averages: step::Averages,
+    averages: losses::Averages,
     /// Steps done.
     done: u64,
 }
@@ -132,7 +135,7 @@ impl<'a> VqganStage<'a> {
             workers,
             trainer,
             batches: None,
-            averages: step::Averages::default(),
+            averages: losses::Averages::default(),
             done: 0,
         })
     }

@@ -93,7 +93,7 @@ impl Archive {
             return Err("it reaches beyond its storage".to_owned());
         };
         let mut raw = vec![0; (span * width) as usize];
-        self.file.seek(SeekFrom::Start(start + first)).map_err(|e| e.to_string())?;
+        self.file.seek(SeekFrom::Start(start.saturating_add(first))).map_err(|e| e.to_string())?;
         self.file.read_exact(&mut raw).map_err(|e| format!("it is damaged or cut short ({e})"))?;
         let data = TensorData::from_bytes_vec(raw, vec![span as usize], kind);
         let memory = data.iter::<f32>().collect::<Vec<_>>();
@@ -187,7 +187,7 @@ fn in_a_row(file: &mut File, length: u64) -> Read<Contents> {
         let bytes = (storage.len as u64).checked_mul(width).filter(|&bytes| bytes <= length);
         let bytes = bytes.ok_or("it is damaged or cut short")?;
         places.insert(key.to_owned(), (start + 8, bytes));
-        start += 8 + bytes;
+        start = start.saturating_add(8 + bytes);
     }
     Ok((objects, places))
 }
@@ -203,5 +203,72 @@ mod tests {
         assert_eq!(gather(&memory, &[3, 2], &[1, 3]), [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
         assert_eq!(gather(&memory, &[2, 2], &[0, 2]), [0.0, 2.0, 0.0, 2.0]);
         assert_eq!(gather(&memory, &[], &[]), [0.0]);
+    }
+
+    /// A view of the storage `0` of six numbers, `[2, 2]` from the second on, in a dictionary with a class as key.
+    const PICKLE: &[u8] = b"\x80\x02}(cmine\nClass\nNX\x01\x00\x00\x00wctorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storage\
+        ctorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x06tQK\x01K\x02K\x02\x86K\x02K\x01\x86NNtRu.";
+
+    fn numbers() -> Vec<u8> {
+        (0..6u8).flat_map(|i| f32::from(i).to_le_bytes()).collect()
+    }
+
+    /// As PyTorch 1.6 and later write it.
+    fn new_format() -> Vec<u8> {
+        let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+        let stored = zip::write::SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
+        for (name, bytes) in [("a/data.pkl", PICKLE), ("a/byteorder", b"little"), ("a/data/0", &numbers())] {
+            zip.start_file(name, stored).unwrap();
+            std::io::Write::write_all(&mut zip, bytes).unwrap();
+        }
+        zip.finish().unwrap().into_inner()
+    }
+
+    /// As PyTorch before 1.6 wrote it.
+    fn old_format() -> Vec<u8> {
+        let magic = [b"\x80\x02\x8a\x0a", MAGIC, b"."].concat();
+        let keys: &[u8] = b"\x80\x02]X\x01\x00\x00\x000a.";
+        let parts: [&[u8]; 7] =
+            [&magic, b"\x80\x02M\xe9\x03.", b"\x80\x02}.", PICKLE, keys, &6u64.to_le_bytes(), &numbers()];
+        parts.concat()
+    }
+
+    fn read(path: &Path, bytes: &[u8]) -> Read<State> {
+        std::fs::write(path, bytes).unwrap();
+        Archive::open(path)?.tensors(None)
+    }
+
+    /// Every cut is refused, and every altered byte is refused or gives tensors: nothing panics.
+    #[test]
+    fn both_formats_are_read_whole_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("weights.pt");
+        for whole in [new_format(), old_format()] {
+            let state = read(&path, &whole).unwrap();
+            assert_eq!(state, State::from([("w".to_owned(), (vec![2, 2], vec![1.0, 2.0, 3.0, 4.0]))]));
+            // The last number of the storage is not part of the view.
+            for cut in 0..whole.len() - 4 {
+                assert!(read(&path, &whole[..cut]).is_err(), "cut at {cut} of {}", whole.len());
+            }
+            for at in 0..whole.len() {
+                for byte in [0, 0xff, whole[at] ^ 1] {
+                    let mut altered = whole.clone();
+                    altered[at] = byte;
+                    let _ = read(&path, &altered);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn tensors_larger_than_the_file_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("weights.pt");
+        let whole = old_format();
+        let shape = whole.windows(4).position(|window| window == b"K\x02K\x02").unwrap();
+        // 65535 x 65535 numbers, all of which are one.
+        let large: &[u8] = b"M\xff\xffM\xff\xff\x86K\x00K\x00\x86";
+        let bytes = [&whole[..shape], large, &whole[shape + 10..]].concat();
+        assert!(read(&path, &bytes).unwrap_err().contains("claim"));
     }
 }

@@ -556,7 +556,7 @@ mod tests {
             assert!(Objects::read(&whole[..cut]).is_err(), "cut at {cut}");
         }
         for at in 0..whole.len() {
-            for byte in 0..=255 {
+            for byte in (0..=255).step_by(3) {
                 let mut altered = whole.clone();
                 altered[at] = byte;
                 let _ = Objects::read(&altered).and_then(|objects| objects.tensors(None));

@@ -3,19 +3,23 @@
 use burn::{
     module::Module,
     optim::{GradientsAccumulator, GradientsParams},
-    tensor::{Device, Int, Tensor},
+    tensor::{Device, Tensor},
 };
 use vqgan::{
-    Discriminator, Vqgan,
+    Vqgan,
     codebook::{CodeAverage, CodeUsage, kmeans, revive},
-    loss::{adaptive_weight, gradient_at, with_gradient},
 };
 
-use super::perceptual::Loaded;
+use super::{
+    losses::Losses,
+    pass::{Outcome, Pass},
+    perceptual::Loaded,
+    player::Player,
+};
 use crate::{
     Config, Result, TrainError,
     checkpoint::Checkpoint,
-    config::{DiscriminatorTraining, VqganTraining},
+    config::VqganTraining,
     films::{Films, consecutive},
     not_finite::Broken,
     optimizer::Adam,
@@ -23,13 +27,6 @@ use crate::{
     state::{State, apply, collect, prefixed, seeded},
     workers::{Workers, remember, replica, statistics},
 };
-
-/// The discriminator and what trains it.
-pub(super) struct Player {
-    pub net: Discriminator,
-    pub optimizer: Adam,
-    config: DiscriminatorTraining,
-}
 
 /// Networks, optimizers and the use of the codebook.
 pub(super) struct Trainer {
@@ -44,39 +41,6 @@ pub(super) struct Trainer {
     config: VqganTraining,
     channels: usize,
     codes: usize,
-}
-
-/// The losses of one step; what did not take part is `NaN`.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Losses {
-    pub reconstruction: f64,
-    pub perceptual: f64,
-    pub codebook: f64,
-    pub commitment: f64,
-    pub generator: f64,
-    pub discriminator: f64,
-    pub adaptive_weight: f64,
-    pub gradient_norm: f64,
-    pub perplexity: f64,
-}
-
-impl Losses {
-    /// Adds the losses of a part of a step.
-    fn add(&mut self, part: &Self, share: f64) {
-        for (sum, value) in [
-            (&mut self.reconstruction, part.reconstruction),
-            (&mut self.perceptual, part.perceptual),
-            (&mut self.codebook, part.codebook),
-            (&mut self.commitment, part.commitment),
-            (&mut self.generator, part.generator),
-            (&mut self.discriminator, part.discriminator),
-            (&mut self.adaptive_weight, part.adaptive_weight),
-            (&mut self.gradient_norm, part.gradient_norm),
-            (&mut self.perplexity, part.perplexity),
-        ] {
-            *sum += share * value;
-        }
-    }
 }
 
 impl Trainer {
@@ -299,183 +263,11 @@ fn fresh_net(config: &Config, device: &Device) -> Result<Vqgan> {
     Ok(seeded(device, seed, || config.vqgan.model.init(device))?)
 }
 
-/// The forward pass of one part of a step, on the device of the part.
-struct Pass<'a> {
-    config: &'a VqganTraining,
-    net: &'a Vqgan,
-    /// The discriminator, once the game has begun.
-    game: Option<(&'a DiscriminatorTraining, &'a Discriminator)>,
-    perceptual: Option<&'a Loaded>,
-    quantise: bool,
-}
-
-impl Pass<'_> {
-    /// The loss before its backward pass.
-    fn run(&self, x: &Tensor<4>, part: usize) -> std::result::Result<(Tensor<1>, Losses, Outcome), Broken> {
-        let out = self.net.reconstruct(x.clone(), self.quantise);
-        let mut losses = Losses {
-            reconstruction: f64::NAN,
-            perceptual: f64::NAN,
-            codebook: scalar(&out.codebook_loss),
-            commitment: scalar(&out.commitment_loss),
-            generator: f64::NAN,
-            discriminator: f64::NAN,
-            adaptive_weight: f64::NAN,
-            gradient_norm: f64::NAN,
-            perplexity: f64::NAN,
-        };
-        // The distance of a film and its reconstruction, and its two terms.
-        let distance = |film: Tensor<4>| {
-            let pixels = self.config.reconstruction.forward(x.clone(), film.clone());
-            let Some(perceptual) = self.perceptual else { return (pixels.clone(), pixels, None) };
-            let features = perceptual.forward(x.clone(), film);
-            let sum = pixels.clone() + features.clone().mul_scalar(perceptual.weight());
-            (sum, pixels, Some(features))
-        };
-        let mut take = |pixels: &Tensor<1>, features: &Option<Tensor<1>>| {
-            losses.reconstruction = scalar(pixels);
-            losses.perceptual = features.as_ref().map_or(f64::NAN, scalar);
-        };
-        let film = out.film.clone();
-        let loss = match self.game {
-            None => {
-                let (loss, pixels, features) = distance(film);
-                take(&pixels, &features);
-                loss
-            }
-            Some((game, discriminator)) => {
-                let (_, towards_film) = gradient_at(&film, |film| {
-                    let (loss, pixels, features) = distance(film);
-                    take(&pixels, &features);
-                    loss
-                });
-                let (generator, towards_real) =
-                    gradient_at(&film, |film| game.loss.generator(discriminator.forward(film)));
-                let weight =
-                    adaptive_weight(&out.features, &self.net.last_layer(), &towards_film, &towards_real);
-                (losses.generator, losses.adaptive_weight) = (generator, weight);
-                let gradient = towards_film + towards_real.mul_scalar(weight * game.weight);
-                with_gradient(film, gradient)
-            }
-        };
-        let game = if self.game.is_some() { losses.generator } else { 0.0 };
-        let features = if self.perceptual.is_some() { losses.perceptual } else { 0.0 };
-        let all = [losses.reconstruction, losses.codebook, losses.commitment, features, game];
-        if let Some(value) = all.into_iter().find(|value| !value.is_finite()) {
-            let layer = self.net.valid().first_not_finite(x.clone().inner(), self.quantise);
-            let other = if features.is_finite() { "discriminator" } else { "the perceptual distance" };
-            return Err(Broken::loss(value, layer.or_else(|| Some(other.to_owned())), part));
-        }
-        let commitment = out.commitment_loss.mul_scalar(self.config.commitment);
-        let quantisation = match self.config.codebook.average_decay {
-            // The codes follow averages: their own term would move them a second time.
-            Some(_) => commitment,
-            None => out.codebook_loss + commitment,
-        };
-        let loss = loss + quantisation.mul_scalar(self.config.codebook_weight);
-        let outcome =
-            Outcome { film: out.film.inner(), continuous: out.continuous.inner(), indices: out.indices };
-        Ok((loss, losses, outcome))
-    }
-}
-
-/// What a part of a step leaves behind once its graph of gradients is gone.
-struct Outcome {
-    film: Tensor<4>,
-    continuous: Tensor<4>,
-    indices: Option<Tensor<1, Int>>,
-}
-
-impl Player {
-    /// One step on films and their reconstructions; gives the loss.
-    fn step(
-        &mut self,
-        parts: &[Tensor<4>],
-        seen: &[Outcome],
-        rate: f64,
-        workers: &Workers,
-    ) -> std::result::Result<f64, Broken> {
-        let films = parts.iter().map(|x| x.dims()[0]).sum::<usize>() as f64;
-        let share = |part: usize| parts[part].dims()[0] as f64 / films;
-        let mut gradients = GradientsAccumulator::new();
-        let mut remembered = Vec::with_capacity(parts.len());
-        let mut value = 0.0;
-        workers.each(
-            parts.len(),
-            |_, device| replica(&self.net, device),
-            |part, net| {
-                let fake = seen[part].film.clone().autodiff();
-                let real = net.forward(parts[part].clone());
-                let loss = self.config.loss.discriminator(real, net.forward(fake));
-                let value = scalar(&loss);
-                let loss = if parts.len() > 1 { loss.mul_scalar(share(part)) } else { loss };
-                (value, GradientsParams::from_grads(loss.backward(), &net), statistics(&net))
-            },
-            |part, (of_part, gradients_of_part, statistics)| {
-                value += share(part) * of_part;
-                gradients.accumulate(&self.net, gradients_of_part.to_device(workers.main(), &self.net));
-                remembered.push((share(part), statistics));
-                Ok::<_, Broken>(())
-            },
-        )?;
-        let net = remember(self.net.clone(), remembered, workers.main());
-        let (net, _) = self
-            .optimizer
-            .step_with(net, gradients.grads(), rate)
-            .map_err(|error| Broken::gradient(error, "discriminator."))?;
-        self.net = net;
-        Ok(value)
-    }
-}
-
 /// Vectors of all cells, row-major.
 fn cells(z: Tensor<4>) -> Vec<f32> {
     z.permute([0, 2, 3, 1]).into_data().iter::<f32>().collect()
 }
 
-fn scalar(loss: &Tensor<1>) -> f64 {
-    f64::from(loss.clone().into_scalar::<f32>())
-}
-
 fn films_device(net: &Vqgan) -> Device {
     net.devices().into_iter().next().unwrap_or_default()
-}
-
-/// Means of losses over some steps.
-#[derive(Default)]
-pub(super) struct Averages {
-    sums: Vec<(&'static str, f64, u64)>,
-}
-
-impl Averages {
-    pub fn add(&mut self, losses: &Losses) {
-        for (name, value) in [
-            ("train/reconstruction_loss", losses.reconstruction),
-            ("train/perceptual_loss", losses.perceptual),
-            ("train/codebook_loss", losses.codebook),
-            ("train/commitment_loss", losses.commitment),
-            ("train/generator_loss", losses.generator),
-            ("train/discriminator_loss", losses.discriminator),
-            ("train/adaptive_weight", losses.adaptive_weight),
-            ("train/gradient_norm", losses.gradient_norm),
-            ("train/batch_perplexity", losses.perplexity),
-        ] {
-            if value.is_nan() {
-                continue;
-            }
-            match self.sums.iter_mut().find(|(known, _, _)| *known == name) {
-                Some((_, sum, count)) => {
-                    *sum += value;
-                    *count += 1;
-                }
-                None => self.sums.push((name, value, 1)),
-            }
-        }
-    }
-
-    /// The means, and begins again.
-    pub fn take(&mut self) -> Vec<(String, f64)> {
-        let sums = std::mem::take(&mut self.sums);
-        sums.into_iter().map(|(name, sum, count)| (name.to_owned(), sum / count as f64)).collect()
-    }
 }
