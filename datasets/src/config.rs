@@ -14,6 +14,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::split::Limits;
 use crate::{DataError, Fit, Result, Source};
 
 /// The largest side a film may be resized to, in pixels.
@@ -58,27 +59,6 @@ pub struct DataConfig {
     /// Keeps at most so many films of a split, chosen by the seed. No limit.
     #[serde(default, skip_serializing_if = "Limits::is_none")]
     pub limits: Limits,
-}
-
-/// The largest number of films kept in each split.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Limits {
-    /// Training films.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub train: Option<usize>,
-    /// Validation films.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub validation: Option<usize>,
-    /// Test films.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub test: Option<usize>,
-}
-
-impl Limits {
-    fn is_none(&self) -> bool {
-        *self == Limits::default()
-    }
 }
 
 fn default_side() -> usize {

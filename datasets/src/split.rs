@@ -5,8 +5,30 @@
 
 use std::collections::BTreeSet;
 
-use crate::config::Limits;
+use serde::{Deserialize, Serialize};
+
 use crate::{Example, Split};
+
+/// The largest number of films kept in each split.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Training films.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub train: Option<usize>,
+    /// Validation films.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation: Option<usize>,
+    /// Test films.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test: Option<usize>,
+}
+
+impl Limits {
+    pub(crate) fn is_none(&self) -> bool {
+        *self == Limits::default()
+    }
+}
 
 /// A film as a source describes it, before splits are settled.
 #[derive(Clone, Debug)]
