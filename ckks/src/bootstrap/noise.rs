@@ -12,7 +12,7 @@
 //! | rounding after the last map, at scale s | (q_0 / D)^2 N (1 + 2N/3) / 24 s^2 |
 //! | the series, and the noise of its evaluation | (q_0 / 2 pi D)^2 of theirs |
 //!
-//! The sine itself is a function that is known, not noise: see [`crate::Parameters::bootstrap_function`].
+//! The sine itself is a function that is known, not noise: see [`crate::RingPlan::bootstrap_function`].
 
 use std::f64::consts::{FRAC_1_SQRT_2, TAU};
 

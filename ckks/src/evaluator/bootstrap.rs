@@ -18,7 +18,7 @@ const FUNCTION_PRIMES: usize = 2;
 
 impl Evaluator {
     /// A ciphertext of the same real values at the highest level that computation may use,
-    /// [`crate::Parameters::bootstrap_levels`]. Imaginary parts are dropped.
+    /// [`crate::RingPlan::bootstrap_levels`]. Imaginary parts are dropped.
     ///
     /// Slots must not exceed the literal's bound; the sine that stands behind them bends a value v by
     /// v (2 pi v / (bound 2^ratio))^2 / 6, and one far outside wraps around. The ciphertext may be at
