@@ -55,7 +55,7 @@ impl Cache {
         self.root.join(stage.name()).join(key)
     }
 
-    /// The folder of what the planner said of networks, see [`super::forecast`].
+    /// The folder of what the planner said of networks, see `super::forecast`.
     pub fn forecasts(&self) -> PathBuf {
         self.root.join("forecasts")
     }

@@ -5,15 +5,15 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`study`] | the file, expanded into cells: (data set, cell, seed) |
-//! | [`key`] | stages, and the digests that name their results |
-//! | [`cache`] | finished and begun stages, shared by cells, studies and shards |
-//! | [`stages`], [`results`], [`clock`] | the stages themselves, from the jobs of `pipeline`; what they give, in what time |
-//! | [`runner`] | cells one after the other; failures are recorded |
-//! | [`record`] | the folder of a study; merging the folders of shards |
-//! | [`estimate`], [`forecast`], [`plan`] | what a study will cost, before it runs |
-//! | [`tables`], [`figures`], [`reconstructions`], [`page`] | what a reader sees |
-//! | [`paper`] | figures of the paper |
+//! | `study` | the file, expanded into cells: (data set, cell, seed) |
+//! | `key` | stages, and the digests that name their results |
+//! | `cache` | finished and begun stages, shared by cells, studies and shards |
+//! | `stages`, `results`, `clock` | the stages themselves, from the jobs of `pipeline`; what they give, in what time |
+//! | `runner` | cells one after the other; failures are recorded |
+//! | `record` | the folder of a study; merging the folders of shards |
+//! | `estimate`, `forecast`, [`plan`] | what a study will cost, before it runs |
+//! | `tables`, `figures`, `reconstructions`, `page` | what a reader sees |
+//! | `paper` | figures of the paper |
 //! | [`demo`], [`bench`](mod@bench) | one run with its page; networks of the paper on ciphertexts |
 //!
 //! Invariant: tables are made from records only, and records from finished stages only. An interrupted study therefore
