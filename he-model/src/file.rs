@@ -5,8 +5,7 @@
 //! weight is refused by name. The graph and the plan go through the same checks as when they were made.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs;
 use std::path::Path;
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -214,11 +213,7 @@ impl HeModel {
     pub fn save(&self, path: &Path) -> Result<(), FileError> {
         let io = |source| FileError::Io { path: path.display().to_string(), source };
         let bytes = self.to_bytes().map_err(|reason| malformed(path, reason))?;
-        let mut partial = path.as_os_str().to_owned();
-        partial.push(".partial");
-        let mut file = File::create(&partial).map_err(io)?;
-        file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(io)?;
-        fs::rename(&partial, path).map_err(io)
+        durable::write(path, &bytes).map_err(|error| io(error.source))
     }
 
     fn to_bytes(&self) -> Result<Vec<u8>, String> {

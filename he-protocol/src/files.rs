@@ -1,54 +1,29 @@
-//! Files that are whole under their final names: written beside their place, synced, renamed, and their folder synced.
+//! Files of the service and of the clinic: whole under their final names, in folders that are there already.
+//!
+//! A folder that is gone means that its job or key was taken away meanwhile: nothing is written then, where [`durable`] alone
+//! would make the folder again.
 
-use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
+use std::io;
 use std::path::Path;
+
+pub use durable::read;
 
 /// Writes a file, so that after a crash there is either the old content or the new.
 ///
 /// # Errors
-/// What the file system says.
+/// What the file system says, also of a folder that is not there.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    write_with(path, bytes, false)
+    folder_of(path).metadata()?;
+    Ok(durable::write(path, bytes)?)
 }
 
 /// As [`write()`], readable by the owner alone from the first byte on.
 ///
 /// # Errors
-/// What the file system says.
+/// As [`write()`].
 pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    write_with(path, bytes, true)
-}
-
-fn write_with(path: &Path, bytes: &[u8], private: bool) -> io::Result<()> {
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(format!(".{}.partial", std::process::id()));
-    let partial = Path::new(&partial);
-    let result = (|| {
-        // A file left over keeps its mode, so it is not reused.
-        match fs::remove_file(partial) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut options = File::options();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        if private {
-            use std::os::unix::fs::OpenOptionsExt as _;
-            options.mode(0o600);
-        }
-        #[cfg(not(unix))]
-        let _ = private;
-        let mut file = options.open(partial)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(partial, path)
-    })();
-    if result.is_err() {
-        let _ = fs::remove_file(partial);
-    }
-    result?;
-    path.parent().map_or(Ok(()), sync_folder)
+    folder_of(path).metadata()?;
+    Ok(durable::write_private(path, bytes)?)
 }
 
 /// Makes the names in a folder survive a power cut.
@@ -56,38 +31,19 @@ fn write_with(path: &Path, bytes: &[u8], private: bool) -> io::Result<()> {
 /// # Errors
 /// What the file system says.
 pub fn sync_folder(folder: &Path) -> io::Result<()> {
-    #[cfg(unix)]
-    File::open(if folder.as_os_str().is_empty() { Path::new(".") } else { folder })?.sync_all()?;
-    #[cfg(not(unix))]
-    let _ = folder;
-    Ok(())
+    Ok(durable::sync_folder(folder)?)
 }
 
-/// Reads a file of at most `limit` bytes.
-///
-/// # Errors
-/// What the file system says; `InvalidData` if it is larger.
-pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > limit {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("more than {limit} bytes")));
-    }
-    Ok(bytes)
-}
-
-/// Makes a folder that only its owner can enter.
+/// Makes a folder that only its owner can enter. One that is there keeps its mode.
 ///
 /// # Errors
 /// What the file system says.
 pub fn private_folder(folder: &Path) -> io::Result<()> {
-    fs::create_dir_all(folder)?;
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt as _;
-        fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
-    }
-    Ok(())
+    Ok(durable::private_folder(folder)?)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 #[cfg(test)]
@@ -95,18 +51,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_are_replaced_whole_and_private_ones_are_private() {
+    fn a_folder_that_was_taken_away_does_not_come_back() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x");
-        write(&path, b"one").unwrap();
-        write_private(&path, b"two").unwrap();
-        assert_eq!(read(&path, 3).unwrap(), b"two");
-        assert_eq!(read(&path, 2).unwrap_err().kind(), io::ErrorKind::InvalidData);
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt as _;
-            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        }
+        let job = folder.path().join("job");
+        private_folder(&job).unwrap();
+        write(&job.join("outcome"), b"one").unwrap();
+        write_private(&job.join("outcome"), b"two").unwrap();
+        assert_eq!(read(&job.join("outcome"), 3).unwrap(), b"two");
+        std::fs::remove_dir_all(&job).unwrap();
+        assert_eq!(write(&job.join("outcome"), b"late").unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert!(!job.exists());
     }
 }

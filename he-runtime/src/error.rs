@@ -116,3 +116,9 @@ pub enum RuntimeError {
 pub(crate) fn short(digest: &[u8; 32]) -> String {
     digest.iter().take(4).map(|b| format!("{b:02x}")).collect()
 }
+
+impl From<durable::Error> for RuntimeError {
+    fn from(error: durable::Error) -> Self {
+        Self::Io { path: error.path.display().to_string(), source: error.source }
+    }
+}

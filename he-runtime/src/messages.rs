@@ -4,9 +4,11 @@
 //! in the scheme's own checked format. The key identity is the digest of the public key, so results, ciphertexts and
 //! evaluation keys that do not belong together are told apart before any of them is used.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::Path;
+
+use durable::Access;
 
 use ckks::{Ciphertext, EvaluationKeys, Parameters, PublicKey, Wire};
 
@@ -34,6 +36,15 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    /// Who may read a file of it: that of a secret key its owner alone, from the first byte on.
+    fn access(self) -> Access {
+        match self {
+            #[cfg(feature = "client")]
+            Self::ClientKeys => Access::Private,
+            _ => Access::Shared,
+        }
+    }
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Latent => "encrypted latent",
@@ -59,12 +70,9 @@ pub(crate) struct Header {
 pub(crate) fn write_file(
     path: &Path,
     header: Header,
-    body: impl FnOnce(&mut BufWriter<File>) -> Result<(), RuntimeError>,
+    body: impl FnOnce(&mut BufWriter<&File>) -> Result<(), RuntimeError>,
 ) -> Result<(), RuntimeError> {
     let io = |source| RuntimeError::Io { path: path.display().to_string(), source };
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(".partial");
-    let mut to = BufWriter::new(create(Path::new(&partial), header.kind).map_err(io)?);
     let mut head = Vec::with_capacity(75);
     head.extend_from_slice(MAGIC);
     head.extend_from_slice(&VERSION.to_le_bytes());
@@ -72,29 +80,10 @@ pub(crate) fn write_file(
     head.extend_from_slice(&header.model);
     head.extend_from_slice(&header.key);
     head.extend_from_slice(&header.count.to_le_bytes());
-    to.write_all(&head).map_err(io)?;
-    body(&mut to)?;
-    let file = to.into_inner().map_err(|e| io(e.into_error()))?;
-    file.sync_all().map_err(io)?;
-    fs::rename(&partial, path).map_err(io)
-}
-
-/// Creates the file of a message; that of a secret key is readable by its owner alone from the first byte on.
-fn create(path: &Path, kind: Kind) -> std::io::Result<File> {
-    let mut options = File::options();
-    options.write(true).create(true).truncate(true);
-    #[cfg(all(unix, feature = "client"))]
-    if kind == Kind::ClientKeys {
-        use std::os::unix::fs::OpenOptionsExt as _;
-        // A file left over from an interrupted run keeps its mode, so it must not be reused.
-        match fs::remove_file(path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-            _ => options.mode(0o600),
-        };
-    }
-    #[cfg(not(all(unix, feature = "client")))]
-    let _ = kind;
-    options.open(path)
+    durable::write_with(path, header.kind.access(), |to| {
+        to.write_all(&head).map_err(io)?;
+        body(to)
+    })
 }
 
 /// Opens a file and reads its head.
