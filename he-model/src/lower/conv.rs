@@ -46,7 +46,7 @@ impl Lowering<'_> {
             let reason = format!(
                 "zero padding of {} would read values of the neighbouring row: more guard columns than {} are needed",
                 conv.padding,
-                grid.pitch - grid.shape.width
+                self.packing.kind().pitch(0)
             );
             return Err(self.does_not_fit(id, reason));
         }
